@@ -1,0 +1,71 @@
+"""Header fields: order and case as received, look-up by lower-case name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class Headers:
+    """`items` are (name, value) as they came; `index` maps the lower-case name to the value.
+
+    Several fields of one name are joined with a comma in `index` (cookies with "; "), as RFC 9110 5.3 allows.
+    Both are kept in step by the methods; read `index` directly on the hot path.
+    """
+
+    __slots__ = ("index", "items")
+
+    def __init__(self, items: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        self.items: list[tuple[bytes, bytes]] = []
+        self.index: dict[bytes, bytes] = {}
+        for name, value in items:
+            self.add(name, value)
+
+    def get(self, name: bytes) -> bytes | None:
+        """Value of the lower-case `name`."""
+        return self.index.get(name)
+
+    def __contains__(self, name: bytes) -> bool:
+        return name in self.index
+
+    def add(self, name: bytes, value: bytes) -> None:
+        """Append a field."""
+        self.items.append((name, value))
+        lower = name.lower()
+        index = self.index
+        if lower in index:
+            index[lower] += (b"; " if lower == b"cookie" else b", ") + value
+        else:
+            index[lower] = value
+
+    def set(self, name: bytes, value: bytes) -> None:
+        """Replace every field of that name by one, in the place of the first; append when there is none."""
+        lower = name.lower()
+        if lower not in self.index:
+            self.items.append((name, value))
+        else:
+            kept: list[tuple[bytes, bytes]] = []
+            done = False
+            for item in self.items:
+                if item[0].lower() != lower:
+                    kept.append(item)
+                elif not done:
+                    kept.append((name, value))
+                    done = True
+            self.items = kept
+        self.index[lower] = value
+
+    def remove(self, name: bytes) -> None:
+        """Drop every field of that name; nothing happens when there is none."""
+        lower = name.lower()
+        if self.index.pop(lower, None) is not None:
+            self.items = [item for item in self.items if item[0].lower() != lower]
+
+    def copy(self) -> Headers:
+        """An independent copy."""
+        twin = Headers.__new__(Headers)
+        twin.items = self.items.copy()
+        twin.index = self.index.copy()
+        return twin
+
+    def __repr__(self) -> str:
+        return f"Headers({self.items!r})"

@@ -1,0 +1,1 @@
+"""2. Bytes in: listeners, connections, TLS, and one driver per protocol."""

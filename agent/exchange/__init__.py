@@ -1,0 +1,1 @@
+"""3. One request and its response, from head to access log."""

@@ -1,0 +1,1 @@
+"""4. May this peer do this? Workload-wide checks before routing."""

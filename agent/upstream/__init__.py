@@ -1,0 +1,1 @@
+"""6. Bytes out: clusters, endpoints, pools and connections."""

@@ -1,0 +1,73 @@
+"""Listeners and their filter chains: where bytes come in and how a connection is to be read."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+
+class DownstreamTls(Struct, frozen=True, omit_defaults=True):
+    """Terminate TLS. `mode` istio_mutual: the workload's own certificate, a client certificate of the mesh required."""
+
+    mode: Literal["istio_mutual", "simple", "mutual", "optional_mutual"] = "istio_mutual"
+    secret: str = "default"
+    trust_domains: tuple[str, ...] = ()
+    alpn: tuple[str, ...] = ()
+
+
+class HttpChain(Struct, frozen=True, omit_defaults=True):
+    """Read the connection as HTTP.
+
+    `route_config` names the RouteConfig to use. An explicit HTTP proxy listener leaves it empty and sets
+    `route_by_port`: the RouteConfig is then the one named like the port of the request's authority
+    ("9080"; 80 when none is written), and a port without one falls to `unknown_host`.
+    """
+
+    route_config: str = ""
+    route_by_port: bool = False
+    unknown_host: Literal["reject", "allow_any", "registry_only"] = "reject"
+    """What an unknown host gets: 404 (gateways), PassthroughCluster, or 502 (Istio outboundTrafficPolicy)."""
+    server_name: str = ""
+    """Value of the response's `server` header when the proxy sets it (inbound and gateways: istio-envoy)."""
+    use_remote_address: bool = False
+    """Gateways: append the peer to x-forwarded-for and overwrite x-forwarded-proto."""
+    idle_timeout: float = 3600.0
+
+
+class TcpChain(Struct, frozen=True, omit_defaults=True):
+    """Relay the connection as opaque bytes to one of the weighted clusters, chosen per connection."""
+
+    clusters: tuple[tuple[str, int], ...] = ()
+    idle_timeout: float = 3600.0
+    stat_prefix: str = ""
+
+
+class FilterChain(Struct, frozen=True, omit_defaults=True):
+    """One way to serve a connection. The first chain whose `transport` fits wins; none fits: closed, flag NR.
+
+    `transport`: `mtls` a ClientHello (a mesh peer's, when `tls` is istio_mutual), `raw` anything else,
+    `any` both, untouched.
+    """
+
+    name: str
+    transport: Literal["any", "raw", "mtls", "tls"] = "any"
+    server_names: tuple[str, ...] = ()
+    tls: DownstreamTls | None = None
+    http: HttpChain | None = None
+    tcp: TcpChain | None = None
+
+
+class Listener(Struct, frozen=True, omit_defaults=True):
+    """A bound address. `port` 0 asks for a free one; the admin port tells which it became.
+
+    `service` ("mysql.default.svc.cluster.local:3306") marks an outbound loopback listener that stands
+    for a service port; the agent publishes those to its app as MESH_UPSTREAMS.
+    """
+
+    name: str
+    direction: Literal["inbound", "outbound", "gateway"]
+    address: str = "127.0.0.1"
+    port: int = 0
+    chains: tuple[FilterChain, ...] = ()
+    service: str = ""

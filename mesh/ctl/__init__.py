@@ -1,0 +1,1 @@
+"""The commands; with mesh.testing the only place that joins agent and pilot."""

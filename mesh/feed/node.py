@@ -1,0 +1,33 @@
+"""What an agent says of itself when it connects; the pilot translates for exactly this."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+
+class InboundPort(Struct, frozen=True):
+    """The app's own port and the address at which the sidecar takes its traffic."""
+
+    app_port: int
+    address: str
+    port: int
+
+
+class Node(Struct, frozen=True, omit_defaults=True):
+    """Identity and place of one agent. `id` is unique in the mesh: `sidecar~reviews-v1-7f3a.default`.
+
+    `labels` decide which Services and which Gateway selectors it belongs to; `service` is the name
+    given with --service, which makes a Service where none selects the labels.
+    """
+
+    id: str
+    role: Literal["sidecar", "gateway"]
+    namespace: str = "default"
+    service: str = ""
+    service_account: str = "default"
+    workload: str = ""
+    labels: dict[str, str] = {}
+    ports: tuple[InboundPort, ...] = ()
+    agent_version: str = ""

@@ -1,0 +1,1 @@
+"""Who a workload is: SPIFFE ids, keys, certificates, TLS contexts."""

@@ -1,0 +1,1 @@
+"""4. One session per connected agent."""

@@ -1,0 +1,1 @@
+"""Typed, validated user-facing kinds: bytes of YAML to objects or errors with positions."""

@@ -1,0 +1,1 @@
+"""2. One immutable world per version."""

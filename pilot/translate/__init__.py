@@ -1,0 +1,1 @@
+"""3. Pure functions from (World, Proxy) to a Snapshot."""
