@@ -143,12 +143,22 @@ class Http1Server(Protocol):
     must_close: bool
     """True once this connection cannot carry another exchange (Connection: close, HTTP/1.0, error, EOF)."""
 
+    counts: dict[str, int]
+    """What was dropped or tolerated on this connection, by reason (`underscore_field_dropped`, …)."""
+
+    @property
+    def buffered(self) -> int:
+        """Bytes received and not given out yet; a driver stops reading while this is large."""
+
     def receive_data(self, data: bytes) -> None: ...
     def next_event(self) -> RequestHead | bytes | End | None: ...
     def send_head(self, head: ResponseHead) -> bytes:
-        """Encode an informational (1xx, not 101) or final head; frames by `content-length`, else chunked (HTTP/1.1) or close.
+        """Encode an informational (1xx, not 101) or final head.
 
-        HEAD, 204, 304 and CONNECT 2xx get no body. `head.keep_alive` False adds `connection: close`.
+        The body is framed by `head.content_length`; None takes the field `content-length`, else chunked. An HTTP/1.0
+        client gets a body of unknown length until the connection closes. HEAD, 204, 304 and CONNECT 2xx get none.
+        `transfer-encoding` and `connection` of the head are replaced by what the codec decides; `head.keep_alive`
+        False adds `connection: close`. A 101 is a final head and needs a request with `upgrade`.
         """
 
     def send_data(self, data: bytes) -> bytes: ...
@@ -167,6 +177,13 @@ class Http1Client(Protocol):
     reusable: bool
     """True when request and response are complete and both sides keep the connection alive."""
 
+    counts: dict[str, int]
+    """What was dropped or tolerated on this connection, by reason (`junk_after_response`, …)."""
+
+    @property
+    def buffered(self) -> int:
+        """Bytes received and not given out yet; a driver stops reading while this is large."""
+
     def send_head(self, head: RequestHead) -> bytes:
         """Encode `method path version` and the fields; frames by head.content_length (0, n, CHUNKED)."""
 
@@ -178,4 +195,4 @@ class Http1Client(Protocol):
         """Make ready for the next request; False (and no change) unless `reusable`."""
 
     def take_unread(self) -> bytes:
-        """Bytes received behind the end of the response (after 101: the tunnel's first bytes; else the peer's fault)."""
+        """Bytes received behind the end of the response: the tunnel's first ones after 101, else the peer's fault."""

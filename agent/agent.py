@@ -1,0 +1,321 @@
+"""The nursery tree of one agent, top to bottom: admin, access log, upkeep, sweeper, identity, feed, listeners.
+
+Born in that order, they die in the reverse one: in-flight exchanges keep their pools and their log while draining.
+How the pilot is reached is injected, so that the same agent runs over WebSocket and within one process.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import trio
+
+from agent.admin import Admin, Certificate, State
+from agent.bootstrap import Bootstrap
+from agent.codec.message import Limits as CodecLimits
+from agent.dataplane import Dataplane
+from agent.downstream.listeners import Listeners
+from agent.drain import drain
+from agent.exchange.access_log import AccessLogWriter
+from agent.exchange.access_log_format import AccessLog
+from agent.exchange.stats import Stats
+from agent.explain import explain_url
+from agent.feed import Connect, FeedClient
+from agent.identity import Identity, IdentityKeeper
+from agent.plan import Plan, compile_plan
+from agent.upstream.cluster import Cluster
+from agent.upstream.upkeep import Upkeep
+from mesh import config
+from mesh.errors import MeshError
+from mesh.feed.message import Rejected
+from mesh.feed.node import InboundPort, Node
+from mesh.net.http import serve_http
+from mesh.net.tcp import TcpListener, listen
+from mesh.telemetry.log import get_logger
+from mesh.telemetry.metrics import Registry
+
+_MESH_ALPN = ("istio-http/1.1", "istio")
+_SWEEP = 0.25  # seconds between looks at deadlines and vanished clients
+_TICK = 1.0  # seconds between looks at idle pools and ejections
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """What an agent says when it serves: addresses as HOST:PORT."""
+
+    admin: str
+    listeners: dict[str, str]
+    upstreams: dict[str, str]
+    """Service host:port to the loopback listener that stands for it (MESH_UPSTREAMS)."""
+
+
+class Agent:
+    """One sidecar or gateway. `run` is its life; `leave` ends it gracefully from another task."""
+
+    def __init__(
+        self,
+        bootstrap: Bootstrap,
+        connect: Connect,
+        *,
+        wall: Callable[[], float],
+        rng: random.Random,
+        needs_identity: bool,
+    ) -> None:
+        self.registry = Registry()
+        self._bootstrap = bootstrap
+        self._connect = connect
+        self._wall = wall
+        self._rng = rng
+        self._needs_identity = needs_identity
+        self._log = get_logger("agent")
+        self._clock = trio.current_time
+        self._started = trio.current_time()
+        self._prebound, ports = _bind_inbound(bootstrap)
+        self.node: Node = msgspec.structs.replace(bootstrap.node, ports=ports)
+        self._stats = Stats(self.registry, self.node)
+        self._dataplane = Dataplane(
+            self.node,
+            bootstrap.settings,
+            stats=self._stats,
+            log=get_logger("dataplane"),
+            clock=self._clock,
+            wall=wall,
+            rng=rng,
+        )
+        self._dataplane.plan = Plan(config.Snapshot(), {}, {})
+        self._plan: Plan | None = None
+        self._identity: Identity | None = None
+        self._feed: FeedClient | None = None
+        self._keeper: IdentityKeeper | None = None
+        self._listeners: Listeners | None = None
+        self._upkeep: Upkeep | None = None
+        self._configured = trio.Event()
+        self._identified = trio.Event()
+        self._leaving = trio.Event()
+        self._live = False
+        self._admin_address = ""
+
+    async def run(self, *, task_status: trio.TaskStatus[Ready] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until `leave` or cancellation; `started` when traffic is served. Raises MeshError at start."""
+        admin = self._bind_admin()
+        async with trio.open_nursery() as services:
+            services.start_soon(serve_http, admin, Admin(self).handle)
+            self._open_access_log(services)
+            self._upkeep = Upkeep(
+                services,
+                dns_refresh_rate=self._bootstrap.settings.dns_refresh_rate,
+                on_failure=self._dns_failed,
+            )
+            services.start_soon(self._sweep)
+            async with trio.open_nursery() as connections:
+                async with trio.open_nursery() as accepting:
+                    self._listeners = Listeners(
+                        self._dataplane,
+                        accepting=accepting,
+                        connections=connections,
+                        gateway_address=self._bootstrap.bind,
+                        port_map=self._bootstrap.port_map,
+                        prebound=self._prebound,
+                    )
+                    await self._subscribe(services)
+                    task_status.started(await self._wait_live())
+                    await self._leaving.wait()
+                    await self._drain()
+                    accepting.cancel_scope.cancel()
+                connections.cancel_scope.cancel()
+            if self._feed is not None:
+                await self._feed.goodbye("the agent is leaving")
+            services.cancel_scope.cancel()
+
+    def leave(self) -> None:
+        """Begin the graceful end; `run` returns when it is over."""
+        self._leaving.set()
+
+    # Birth
+
+    def _bind_admin(self) -> trio.SocketListener:
+        address, port = self._bootstrap.admin_address, self._bootstrap.admin_port
+        try:
+            bound = listen(address, port)
+        except OSError as exc:
+            if exc.errno == errno.EADDRINUSE:
+                raise MeshError(f"admin port {port} on {address} is in use; choose another with --admin HOST:0") from exc
+            raise MeshError(f"cannot bind the admin port {address}:{port}: {exc.strerror}") from exc
+        self._admin_address = f"{bound.address}:{bound.port}"
+        return trio.SocketListener(trio.socket.from_stdlib_socket(bound.sock))
+
+    def _open_access_log(self, services: trio.Nursery) -> None:
+        settings = self._bootstrap.settings
+        if not settings.access_log_file:
+            return
+        formatter = AccessLog.compile(settings.access_log_format or None, settings.access_log_encoding)
+        writer = AccessLogWriter(
+            settings.access_log_file, lambda reason: self._stats.refused("access_log", reason)
+        )
+        self._dataplane.format_access_log = formatter
+        self._dataplane.access_log = writer
+        services.start_soon(writer.run)
+
+    async def _subscribe(self, services: trio.Nursery) -> None:
+        state_path = Path(self._bootstrap.state_path) if self._bootstrap.state_path else None
+        self._feed = FeedClient(
+            self.node,
+            self._connect,
+            self._take_snapshot,
+            log=get_logger("feed"),
+            rng=self._rng,
+            wall=self._wall,
+            registry=self.registry,
+            state_path=state_path,
+        )
+        await services.start(self._feed.run)
+        if self._needs_identity:
+            self._keeper = IdentityKeeper(
+                self._feed,
+                self._take_identity,
+                log=get_logger("identity"),
+                rng=self._rng,
+                wall=self._wall,
+                registry=self.registry,
+                server_alpn=_MESH_ALPN,
+                client_alpn=_MESH_ALPN,
+            )
+            services.start_soon(self._keeper.run)
+
+    async def _wait_live(self) -> Ready:
+        await self._configured.wait()
+        if self._needs_identity:
+            await self._identified.wait()
+        self._live = True
+        return self.ready()
+
+    def ready(self) -> Ready:
+        """Where this agent can be reached now."""
+        assert self._listeners is not None
+        upstreams = {
+            listener.config.service: f"{listener.sock.address}:{listener.sock.port}"
+            for listener in self._listeners.bound.values()
+            if listener.config.service
+        }
+        return Ready(admin=self._admin_address, listeners=self._listeners.addresses(), upstreams=upstreams)
+
+    # What comes in while it lives
+
+    def _take_snapshot(self, snapshot: config.Snapshot) -> Sequence[Rejected]:
+        """Compile and swap: synchronous, so no request sees half of it."""
+        assert self._listeners is not None
+        assert self._upkeep is not None
+        plan, rejected = compile_plan(snapshot, self._plan, self._make_cluster)
+        self._plan = self._dataplane.plan = plan
+        self._upkeep.adopt(plan.clusters.values(), snapshot.endpoints)
+        rejected += self._listeners.apply(snapshot.listeners.values())
+        self._configured.set()
+        return rejected
+
+    def _make_cluster(self, settings: config.Cluster) -> Cluster:
+        limits = self._bootstrap.settings
+        return Cluster(
+            settings,
+            clock=self._clock,
+            rng=self._rng,
+            identity=lambda: self._dataplane.identity,
+            stats=self._stats.cluster(settings.name),
+            codec_limits=CodecLimits(limits.max_request_headers_kb * 1024, limits.max_headers_count),
+            engine=limits.codec,
+        )
+
+    def _take_identity(self, identity: Identity) -> None:
+        self._identity = self._dataplane.identity = identity
+        self._stats.set_principal(str(identity.spiffe_id))
+        self._identified.set()
+
+    def _dns_failed(self, cluster: str, reason: str) -> None:
+        self._stats.refused("dns", "resolve_failed")
+        self._log.warning("a name does not resolve; the last addresses stay", cluster=cluster, reason=reason)
+
+    async def _sweep(self) -> None:
+        next_tick = 0.0
+        while True:
+            await trio.sleep(_SWEEP)
+            now = self._clock()
+            self._dataplane.sweep(now)
+            if now >= next_tick and self._plan is not None:
+                next_tick = now + _TICK
+                for cluster in self._plan.clusters.values():
+                    cluster.tick(now)
+
+    async def _drain(self) -> None:
+        self._live = False
+        cut = await drain(self._dataplane, self._bootstrap.settings.drain_time)
+        if cut:
+            self._log.warning("connections cut at the end of the drain time", connections=cut)
+
+    # What the admin port asks
+
+    @property
+    def state(self) -> State:
+        """LIVE serves; INITIALIZING waits for the pilot or a certificate."""
+        if self._leaving.is_set():
+            return "DRAINING"
+        if self._live:
+            return "LIVE"
+        return "INITIALIZING" if self._configured.is_set() else "PRE_INITIALIZING"
+
+    @property
+    def snapshot(self) -> config.Snapshot | None:
+        """What is in force."""
+        return self._plan.snapshot if self._plan is not None else None
+
+    def bootstrap(self) -> Mapping[str, Any]:
+        """Settings that the agent started with; they hold no secrets."""
+        made: dict[str, Any] = msgspec.to_builtins(self._bootstrap, str_keys=True)
+        return made
+
+    def clusters(self) -> Iterable[Cluster]:
+        """The living clusters."""
+        return self._plan.clusters.values() if self._plan is not None else ()
+
+    def listeners(self) -> Mapping[str, str]:
+        """Listener name to bound address."""
+        return self._listeners.addresses() if self._listeners is not None else {}
+
+    def feed(self) -> Mapping[str, Any]:
+        """How the subscription stands."""
+        made: dict[str, Any] = msgspec.to_builtins(self._feed.state) if self._feed is not None else {}
+        return made
+
+    def certificates(self) -> Sequence[Certificate]:
+        """Certificates in use."""
+        return self._identity.certificates if self._identity is not None else ()
+
+    def wall(self) -> float:
+        """Seconds since the epoch."""
+        return self._wall()
+
+    def uptime(self) -> float:
+        """Seconds since start."""
+        return self._clock() - self._started
+
+    def explain(self, method: str, url: str, headers: Sequence[tuple[str, str]]) -> Any:
+        """Where a request would go from here, and why."""
+        return explain_url(self.snapshot or config.Snapshot(), method, url, headers, role=self.node.role)
+
+    def drain(self) -> None:
+        """Mark answers and close idle connections, but stay (a preStop hook)."""
+        self._dataplane.draining = True
+
+    def quit(self) -> None:
+        """Drain and end."""
+        self.leave()
+
+
+def _bind_inbound(bootstrap: Bootstrap) -> tuple[dict[str, TcpListener], tuple[InboundPort, ...]]:
+    if bootstrap.node.role != "sidecar" or not bootstrap.app_port:
+        return {}, ()
+    sock = listen("127.0.0.1", 0)
+    name = f"inbound|{bootstrap.app_port}||"
+    return {name: sock}, (InboundPort(bootstrap.app_port, sock.address, sock.port),)

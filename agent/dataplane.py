@@ -1,0 +1,157 @@
+"""What every part of the data path shares: the plan in force, clock, randomness, identity, telemetry, connections.
+
+One per agent. The plan is swapped in one assignment; an exchange reads it once and keeps it to its end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import ssl
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from agent.bootstrap import Settings
+from agent.exchange.record import Record
+from mesh import config
+from mesh.feed.node import Node
+from mesh.identity.spiffe import SpiffeId
+from mesh.net.tcp import Transport
+
+if TYPE_CHECKING:
+    from agent.exchange.access_log import AccessLogWriter
+    from agent.exchange.stats import Stats
+    from agent.plan import Plan
+    from mesh.telemetry.log import Logger
+
+
+class Identity(Protocol):
+    """The workload's certificates in their ready form; swapped whole at rotation."""
+
+    @property
+    def server_context(self) -> ssl.SSLContext: ...
+    @property
+    def client_context(self) -> ssl.SSLContext: ...
+    @property
+    def spiffe_id(self) -> SpiffeId: ...
+
+
+class Downstream:
+    """One accepted connection. `scope` encloses its task; `deadline` is looked at by the sweeper.
+
+    `attempt` is the cancel scope of the try in flight, if any; `busy_since` when its exchange began; `busy`
+    is False only between exchanges, when the connection may be closed without loss.
+    """
+
+    __slots__ = (
+        "attempt",
+        "busy",
+        "busy_since",
+        "client_cert",
+        "client_gone",
+        "config",
+        "deadline",
+        "peer",
+        "principal",
+        "scope",
+        "source",
+        "timed_out",
+        "transport",
+    )
+
+    def __init__(self, transport: Transport, settings: config.Listener, now: float) -> None:
+        self.transport = transport
+        self.config = settings
+        self.scope = trio.CancelScope()
+        self.deadline = float("inf")
+        self.timed_out = False
+        self.peer: SpiffeId | None = None
+        self.principal = ""
+        self.source: config.Workload | None = None
+        self.client_cert = b""
+        self.attempt: trio.CancelScope | None = None
+        self.busy = True
+        self.busy_since = 0.0
+        self.client_gone = False
+
+
+    def identify(self, peer: SpiffeId, own: SpiffeId, certificate: bytes) -> None:
+        """The peer proved who it is: remember it for policy, telemetry and x-forwarded-client-cert."""
+        self.peer = peer
+        self.principal = str(peer)
+        self.source = config.Workload(
+            name=peer.service_account, namespace=peer.namespace, service_account=peer.service_account
+        )
+        digest = hashlib.sha256(certificate).hexdigest()
+        self.client_cert = f'By={own};Hash={digest};Subject="";URI={peer}'.encode()
+
+
+class Dataplane:
+    """Shared by listeners, exchanges and clusters of one agent."""
+
+    def __init__(
+        self,
+        node: Node,
+        settings: Settings,
+        *,
+        stats: Stats,
+        log: Logger,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        rng: random.Random,
+    ) -> None:
+        self.node = node
+        self.settings = settings
+        self.stats = stats
+        self.log = log
+        self.clock = clock
+        self.wall = wall
+        self.rng = rng
+        self.plan: Plan
+        self.identity: Identity | None = None
+        self.connections: set[Downstream] = set()
+        self.draining = False
+        self.access_log: AccessLogWriter | None = None
+        self.format_access_log: Callable[[Record, float], bytes] | None = None
+
+    def downstream_full(self) -> bool:
+        """Whether one more connection would exceed `max_connections`."""
+        return len(self.connections) >= self.settings.max_connections
+
+    def finish(self, record: Record) -> None:
+        """An exchange is over: metrics and one line in the access log."""
+        record.end = self.clock()
+        self.stats.record(record)
+        self._log(record)
+
+    def _log(self, record: Record) -> None:
+        if self.access_log is not None and self.format_access_log is not None:
+            self.access_log.write(self.format_access_log(record, self.wall()))
+
+    def finish_tcp(self, record: Record) -> None:
+        """A relayed connection is over."""
+        self.stats.tcp_closed(record)
+        self._log(record)
+
+    def sweep(self, now: float) -> None:
+        """Cancel connections past their deadline, and exchanges whose client has hung up.
+
+        Called a few times a second: one pass here is cheaper than a timer and a watcher per request.
+        """
+        for connection in self.connections:
+            if connection.deadline <= now:
+                connection.timed_out = True
+                connection.scope.cancel()
+            elif (
+                connection.attempt is not None
+                and now - connection.busy_since > _SLOW
+                and connection.transport.peer_gone()
+            ):
+                connection.client_gone = True
+                connection.attempt.cancel()
+
+
+_SLOW = 0.1
+"""Seconds after which an exchange counts as waiting, and its client is asked whether it is still there."""

@@ -1,0 +1,220 @@
+"""Drive one downstream HTTP/1.1 connection: a head comes in, an exchange answers, and so on.
+
+Writes are collected and sent in one piece by `flush`. One deadline per connection, re-armed by assignment
+and enforced by the sweeper, stands for idle and head timeouts.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+from agent.codec import http1_server
+from agent.codec.headers import Headers
+from agent.codec.message import END, End, Http1Server, ProtocolError, RequestHead, ResponseHead
+from agent.codec.message import Limits as CodecLimits
+from agent.dataplane import Dataplane, Downstream
+from agent.exchange import faults, reply
+from agent.exchange.exchange import exchange
+from mesh import config
+
+_NEVER: Final = float("inf")
+_LINGER: Final = 1.0  # seconds and bytes to read on after an answer that came before the request's end,
+_LINGER_BYTES: Final = 256 * 1024  # so that the close is not a reset which destroys that answer on its way
+
+
+class Http1Stream:
+    """One exchange at a time as the exchange sees it: head and body in, response out.
+
+    `started` is True once a final response head was written, `complete` once the response has ended.
+    """
+
+    __slots__ = (
+        "_codec",
+        "_out",
+        "_request_done",
+        "bytes_in",
+        "bytes_out",
+        "complete",
+        "downstream",
+        "head",
+        "started",
+        "trailers",
+        "tunnelled",
+    )
+
+    def __init__(self, downstream: Downstream, codec: Http1Server) -> None:
+        self.downstream = downstream
+        self._codec = codec
+        self._out: list[bytes] = []
+        self.head: RequestHead
+        self._reset()
+        self.tunnelled = False
+
+    def _reset(self) -> None:
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.started = False
+        self.complete = False
+        self._request_done = False
+
+    # Request
+
+    def begin(self, head: RequestHead) -> None:
+        """Start an exchange."""
+        self._reset()
+        self.head = head
+        self.bytes_in = head.size
+
+    @property
+    def request_done(self) -> bool:
+        """Whether the whole request has been read."""
+        return self._request_done
+
+    def next_event(self) -> bytes | End | None:
+        """What has arrived of the request's body; None: call `fill`. Raises ProtocolError."""
+        event = self._codec.next_event()
+        if event is None:
+            return None
+        if type(event) is bytes:
+            self.bytes_in += len(event)
+            return event
+        assert isinstance(event, End)
+        self._request_done = True
+        return event
+
+    async def fill(self) -> None:
+        """Wait for more of the request. Raises ProxyFault DC when the client hangs up, ProtocolError."""
+        try:
+            data = await self.downstream.transport.receive()
+        except trio.BrokenResourceError as exc:
+            raise faults.client_gone() from exc
+        if not data:
+            raise faults.client_gone()
+        self._codec.receive_data(data)
+
+    # Response
+
+    def write_head(self, head: ResponseHead) -> None:
+        """Queue a head; a final one starts the response."""
+        self._out.append(self._codec.send_head(head))
+        if head.status >= 200 or head.status == 101:
+            self.started = True
+
+    def write_data(self, data: bytes) -> None:
+        """Queue body data."""
+        self._out.append(self._codec.send_data(data))
+
+    def write_end(self, end: End = END) -> None:
+        """Queue the end of the response."""
+        self._out.append(self._codec.send_end(end.trailers))
+        self.complete = True
+
+    async def flush(self) -> None:
+        """Send what is queued. Raises ProxyFault DC when the client hangs up."""
+        out = self._out
+        if not out:
+            return
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        self.bytes_out += len(data)
+        try:
+            await self.downstream.transport.send(data)
+        except trio.BrokenResourceError as exc:
+            raise faults.client_gone() from exc
+
+    def abandon(self) -> None:
+        """Forget what is queued: the response cannot be completed, the connection must be reset."""
+        self._out.clear()
+
+    # Between exchanges
+
+    def start_next(self) -> bool:
+        """Whether the connection goes on; after it, the next head may be read."""
+        return self.complete and self._request_done and not self._codec.must_close and self._codec.start_next()
+
+    def take_unread(self) -> bytes:
+        """Bytes behind an accepted upgrade or CONNECT."""
+        return self._codec.take_unread()
+
+
+async def serve_http1(downstream: Downstream, chain: config.HttpChain, dataplane: Dataplane) -> None:
+    """Serve until either side closes. Raises trio.BrokenResourceError when the client breaks the connection."""
+    settings = dataplane.settings
+    limits = CodecLimits(
+        settings.max_request_headers_kb * 1024, settings.max_headers_count, settings.headers_with_underscores_action
+    )
+    codec = http1_server(limits, settings.codec)
+    stream = Http1Stream(downstream, codec)
+    in_head = False
+    lingering = False
+    with downstream.scope:
+        try:
+            while True:
+                in_head = False
+                downstream.busy = False
+                idle = chain.idle_timeout or settings.connection_idle_timeout
+                downstream.deadline = dataplane.clock() + idle if idle else _NEVER
+                while (event := codec.next_event()) is None:
+                    data = await downstream.transport.receive()
+                    codec.receive_data(data)
+                    if not data:
+                        if codec.next_event() is None:
+                            return
+                        break
+                    if not in_head:
+                        in_head = downstream.busy = True
+                        if settings.request_headers_timeout:
+                            downstream.deadline = dataplane.clock() + settings.request_headers_timeout
+                if not isinstance(event, RequestHead):
+                    return
+                in_head = False
+                downstream.busy = True
+                downstream.deadline = _NEVER
+                stream.begin(event)
+                await exchange(stream, chain, dataplane)
+                if stream.tunnelled:
+                    return
+                if not stream.start_next():
+                    lingering = not stream.request_done
+                    break
+        except ProtocolError as exc:
+            dataplane.stats.refused("http1", exc.reason)
+            lingering = await _refuse(stream, codec, dataplane, exc.status, exc.reason)
+    if downstream.timed_out:
+        dataplane.stats.refused("http1", "request_headers_timeout" if in_head else "idle_timeout")
+        if in_head:
+            lingering = await _refuse(stream, codec, dataplane, 408, "request_headers_timeout")
+    if lingering:
+        await _linger(downstream)
+
+
+async def _refuse(stream: Http1Stream, codec: Http1Server, dataplane: Dataplane, status: int, reason: str) -> bool:
+    """Answer a connection whose bytes make no request. True: an answer went out, so linger."""
+    if stream.started and not stream.complete:
+        return False
+    record = reply.refused_record(stream.downstream, dataplane, status, reason)
+    head, body = reply.local_response(status, b"", Headers(), dataplane, keep_alive=False)
+    try:
+        data = codec.send_head(head) + (codec.send_data(body) if body else b"") + codec.send_end()
+        with trio.move_on_after(_LINGER):
+            await stream.downstream.transport.send(data)
+        record.bytes_sent = len(data)
+    except (ProtocolError, trio.BrokenResourceError, trio.ClosedResourceError):
+        return False
+    finally:
+        dataplane.finish(record)
+    return True
+
+
+async def _linger(downstream: Downstream) -> None:
+    transport = downstream.transport
+    with trio.move_on_after(_LINGER):
+        try:
+            await transport.send_eof()
+            left = _LINGER_BYTES
+            while left > 0 and (data := await transport.receive()):
+                left -= len(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return

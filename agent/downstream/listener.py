@@ -1,0 +1,120 @@
+"""Bind, accept, and give each connection a task that is its fault boundary.
+
+Whatever goes wrong in a connection is counted and ends that connection alone. A listener survives pushes:
+its chains are swapped in one assignment, and connections keep the chain that they began with.
+"""
+
+from __future__ import annotations
+
+import errno
+import ssl
+from typing import Final
+
+import trio
+
+from agent.dataplane import Dataplane, Downstream
+from agent.downstream.chain import Chains
+from agent.downstream.http1 import serve_http1
+from agent.downstream.sniff import ClientHello, hello_complete, looks_like_tls, parse_client_hello
+from agent.downstream.tcp import serve_tcp
+from agent.downstream.tls import HandshakeFailed, accept_mesh_tls
+from mesh import config
+from mesh.net.tcp import TcpListener, Transport
+
+_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_DESCRIPTOR_PAUSE: Final = 0.1  # seconds; connections close meanwhile, and the backlog holds the newcomers
+_SNIFF_TIMEOUT: Final = 60.0  # seconds for the first byte of a connection whose chain depends on it
+
+
+class Listener:
+    """A bound socket and how to serve what it accepts."""
+
+    def __init__(self, settings: config.Listener, sock: TcpListener, dataplane: Dataplane) -> None:
+        self.config = settings
+        self.sock = sock
+        self.chains = Chains(settings.chains)
+        self._dataplane = dataplane
+
+    def reconfigure(self, settings: config.Listener) -> None:
+        """Serve new connections by these settings."""
+        self.config = settings
+        self.chains = Chains(settings.chains)
+
+    def close(self) -> None:
+        """Stop accepting; open connections go on."""
+        self.sock.close()
+
+    async def serve(self, connections: trio.Nursery) -> None:
+        """Accept until closed. Connection tasks live in `connections`, so they outlive the listener."""
+        dataplane = self._dataplane
+        while True:
+            try:
+                transport = await self.sock.accept()
+            except trio.ClosedResourceError:
+                return
+            except OSError as exc:
+                if exc.errno not in _DESCRIPTORS:
+                    raise
+                dataplane.stats.refused("listener", "out_of_descriptors")
+                await trio.sleep(_DESCRIPTOR_PAUSE)
+                continue
+            if dataplane.downstream_full():
+                dataplane.stats.refused("listener", "max_connections")
+                transport.reset()
+                continue
+            connections.start_soon(self._serve_connection, transport)
+
+    async def _serve_connection(self, transport: Transport) -> None:
+        downstream = Downstream(transport, self.config, self._dataplane.clock())
+        dataplane = self._dataplane
+        dataplane.connections.add(downstream)
+        try:
+            await self._serve_chain(downstream)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            dataplane.stats.refused("connection", "downstream_reset")
+        except HandshakeFailed as exc:
+            dataplane.stats.refused("tls", exc.reason)
+            dataplane.log.debug("handshake refused", peer=transport.remote, reason=exc.reason)
+        except Exception as exc:  # the fault boundary: a bug costs one connection, never the listener
+            dataplane.stats.refused("connection", "internal_error")
+            dataplane.log.error("connection failed", peer=transport.remote, error=repr(exc), exc_info=exc)
+        finally:
+            dataplane.connections.discard(downstream)
+            downstream.transport.close()
+
+    async def _serve_chain(self, downstream: Downstream) -> None:
+        chains = self.chains
+        chain = chains.first() if not chains.sniffing else chains.pick(await self._sniff(downstream.transport))
+        if chain is None:
+            self._dataplane.stats.refused("listener", "filter_chain_not_found")
+            return
+        if chain.tls is not None:
+            await self._secure(downstream, chain.tls)
+        if chain.http is not None:
+            await serve_http1(downstream, chain.http, self._dataplane)
+        elif chain.tcp is not None:
+            await serve_tcp(downstream, chain.tcp, self._dataplane)
+
+    async def _sniff(self, transport: Transport) -> ClientHello | None:
+        data = b""
+        with trio.move_on_after(_SNIFF_TIMEOUT):
+            data = await transport.receive()
+            if looks_like_tls(data):
+                while not hello_complete(data):
+                    more = await transport.receive()
+                    if not more:
+                        break
+                    data += more
+        if not data:
+            raise trio.BrokenResourceError("no first byte")
+        transport.unread(data)
+        return parse_client_hello(data) if looks_like_tls(data) else None
+
+    async def _secure(self, downstream: Downstream, tls: config.DownstreamTls) -> None:
+        identity = self._dataplane.identity
+        if identity is None:
+            raise HandshakeFailed("no_certificate_yet")
+        context: ssl.SSLContext = identity.server_context
+        secured, peer = await accept_mesh_tls(downstream.transport, context, tls.trust_domains)
+        downstream.transport = secured
+        downstream.identify(peer, identity.spiffe_id, secured.peer_certificate_der())

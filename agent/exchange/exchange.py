@@ -1,0 +1,195 @@
+"""One request and its response: policy, route, cluster, endpoint, connection, relay, and what is told afterwards.
+
+The driver calls `exchange`; deciders are called from here and never call each other. Every way out ends in one
+record. forward.py makes the tries; reply.py words what the proxy itself answers.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from agent.codec.headers import Headers
+from agent.codec.message import ProtocolError, ResponseHead
+from agent.dataplane import Dataplane, Downstream
+from agent.exchange import faults, forwarding, reply
+from agent.exchange.faults import ProxyFault
+from agent.exchange.forward import Forward
+from agent.exchange.record import Record
+from agent.exchange.relay import Stream
+from agent.exchange.tunnel import connect_tunnel
+from agent.route.action import CompiledRoute
+from mesh import config
+
+
+async def exchange(stream: Stream, chain: config.HttpChain, dataplane: Dataplane) -> None:
+    """Serve the request that `stream` holds. Faults of either side end here; only cancellation passes through."""
+    downstream = stream.downstream
+    record = Record(dataplane.clock())
+    downstream.busy_since = record.start
+    _describe(record, stream, downstream)
+    try:
+        await _serve(stream, chain, dataplane, record)
+    except ProxyFault as fault:
+        await _answer_fault(stream, fault, record, dataplane)
+    except ProtocolError as exc:
+        broken = ProxyFault("downstream", "DPE", f"http1.codec_error:{exc.reason}", status=exc.status)
+        await _answer_fault(stream, broken, record, dataplane)
+    except trio.Cancelled:
+        record.flags += ("DC",) if downstream.client_gone else ("LR",)
+        record.termination_details = "exchange_cancelled"
+        raise
+    finally:
+        downstream.attempt = None
+        record.bytes_received = stream.bytes_in
+        record.bytes_sent = stream.bytes_out
+        dataplane.finish(record)
+
+
+def _describe(record: Record, stream: Stream, downstream: Downstream) -> None:
+    head = stream.head
+    record.method = head.method
+    record.path = head.path
+    record.authority = head.authority
+    record.protocol = "HTTP/1.1" if head.version == b"1.1" else "HTTP/1.0"
+    record.user_agent = head.headers.index.get(b"user-agent", b"")
+    record.inbound = downstream.config.direction == "inbound"
+    record.downstream_remote = downstream.transport.remote
+    record.downstream_local = downstream.transport.local
+    if downstream.peer is not None:
+        record.mtls = True
+        record.peer_principal = downstream.principal
+        record.source = downstream.source
+
+
+async def _serve(stream: Stream, chain: config.HttpChain, dataplane: Dataplane, record: Record) -> None:
+    head = stream.head
+    if not forwarding.strip_request_hops(head):
+        raise ProxyFault("proxy", "", "upgrade_failed", status=403)
+    _enter(stream, chain, dataplane, record)
+    plan = dataplane.plan
+    if head.method == b"CONNECT":
+        await connect_tunnel(stream, chain, plan, dataplane, record)
+        return
+    route = plan.find_route(chain, head)
+    record.route = route.name
+    if route.fault is not None:
+        await _inject(route, stream, record, dataplane)
+        if stream.complete:
+            return
+    if route.redirect is not None or route.direct is not None:
+        await _answer_here(stream, route, record, dataplane)
+        return
+    target = route.pick_cluster(dataplane.rng)
+    if target is None or target.upstream is None:
+        record.cluster = target.cluster if target is not None else ""
+        raise faults.no_cluster(route.missing_cluster_status)
+    record.cluster = target.cluster
+    record.service = target.upstream.config
+    route.finalize_request(head, target, record)
+    await Forward(stream, route, target, record, dataplane, chain).run()
+
+
+def _enter(stream: Stream, chain: config.HttpChain, dataplane: Dataplane, record: Record) -> None:
+    head = stream.head
+    downstream = stream.downstream
+    if chain.use_remote_address:
+        tls = head.scheme == b"https"
+        record.request_id = forwarding.enter_gateway(head, downstream.transport.remote, dataplane.rng, tls=tls)
+    else:
+        record.request_id = forwarding.enter_sidecar(head, dataplane.rng)
+        if record.inbound:
+            forwarding.set_client_cert(head, downstream.client_cert)
+    record.forwarded_for = head.headers.index.get(b"x-forwarded-for", b"")
+
+
+async def _inject(route: CompiledRoute, stream: Stream, record: Record, dataplane: Dataplane) -> None:
+    assert route.fault is not None
+    delay, abort = route.fault.roll(dataplane.rng)
+    if delay:
+        record.flags += ("DI",)
+        with trio.CancelScope() as scope:
+            stream.downstream.attempt = scope
+            await trio.sleep(delay)
+        if scope.cancelled_caught:
+            raise faults.client_gone()
+    if abort is None:
+        return
+    record.flags += ("FI",)
+    record.details = "fault_filter_abort"
+    headers = Headers()
+    body = b"fault filter abort"
+    if abort.grpc_status is not None:
+        record.grpc_status = str(abort.grpc_status)
+        headers.add(b"content-type", b"application/grpc")
+        headers.add(b"grpc-status", record.grpc_status.encode())
+        headers.add(b"grpc-message", body)
+        body = b""
+    headers.add(b"x-mesh-reply", b"FI fault_filter_abort")
+    await _send_local(stream, abort.status, body, headers, record, dataplane)
+
+
+async def _answer_here(stream: Stream, route: CompiledRoute, record: Record, dataplane: Dataplane) -> None:
+    record.details = "direct_response"
+    headers = Headers()
+    if route.redirect is not None:
+        port = stream.downstream.config.port
+        headers.add(b"location", route.redirect.location(stream.head, port))
+        status, body = route.redirect.status, b""
+    else:
+        assert route.direct is not None
+        status, body = route.direct.status, route.direct.body
+    await _send_local(stream, status, body, headers, record, dataplane, route)
+
+
+async def _send_local(
+    stream: Stream,
+    status: int,
+    body: bytes,
+    headers: Headers,
+    record: Record,
+    dataplane: Dataplane,
+    route: CompiledRoute | None = None,
+) -> None:
+    head, body = reply.local_response(status, body, headers, dataplane, keep_alive=not dataplane.draining)
+    if route is not None:
+        route.finalize_response(head, stream.head, None, record)
+    await _send_whole(stream, head, body, record)
+
+
+async def _send_whole(stream: Stream, head: ResponseHead, body: bytes, record: Record) -> None:
+    """One response in one write; then read off a request that is all but finished, so the connection can go on."""
+    record.response_code = head.status
+    stream.write_head(head)
+    if body:
+        stream.write_data(body)
+    stream.write_end()
+    await stream.flush()
+    while not stream.request_done:
+        if stream.next_event() is None:
+            return  # the rest has not come: the driver closes, lingering
+
+
+async def _answer_fault(stream: Stream, fault: ProxyFault, record: Record, dataplane: Dataplane) -> None:
+    if fault.flag and fault.flag not in record.flags:
+        record.flags += (fault.flag,)
+    record.transport_failure = fault.transport
+    if fault.origin == "downstream" and fault.flag == "DC":
+        record.details = record.details or fault.details
+        stream.downstream.transport.close()
+        return
+    if stream.started:
+        # too late for a status: the client must see that the message is cut
+        record.termination_details = fault.details
+        stream.abandon()
+        stream.downstream.transport.reset()
+        return
+    record.details = fault.details
+    keep_alive = not dataplane.draining and fault.origin != "downstream"
+    head, body = reply.fault_response(fault, stream.head, record, dataplane, keep_alive=keep_alive)
+    try:
+        await _send_whole(stream, head, body, record)
+    except ProxyFault:
+        record.flags += ("DC",)
+        stream.downstream.transport.close()
+    except ProtocolError:
+        record.termination_details = "request_body_broken"  # the answer is out; the driver closes the connection

@@ -1,0 +1,135 @@
+"""A failed exchange: whose fault it was, what the client gets, and whether trying again is safe.
+
+Statuses, bodies, flags and details are Envoy's (they are what operators search for). Only reply.py turns a
+fault into a response; only retry.py decides on another try.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+_RESET = b"upstream connect error or disconnect/reset before headers. reset reason: "
+
+
+class ProxyFault(Exception):
+    """`sent`: bytes of the request may have reached the upstream; `reused`: on a connection that had served before.
+
+    `flag` is the access log's response flag, `reason` the reset reason (`remote_connection_failure`, …) or "".
+    """
+
+    def __init__(
+        self,
+        origin: Literal["downstream", "upstream", "proxy"],
+        flag: str,
+        details: str,
+        *,
+        status: int = 503,
+        body: bytes = b"",
+        reason: str = "",
+        transport: str = "",
+        sent: bool = False,
+        reused: bool = False,
+    ) -> None:
+        super().__init__(details)
+        self.origin = origin
+        self.flag = flag
+        self.details = details
+        self.status = status
+        self.body = body
+        self.reason = reason
+        self.transport = transport
+        self.sent = sent
+        self.reused = reused
+
+
+def connect_failed(why: str, *, timeout: bool = False) -> ProxyFault:
+    """TCP or TLS towards the endpoint did not come up."""
+    words = b"connection timeout" if timeout else b"remote connection failure"
+    reason = "connection_timeout" if timeout else "remote_connection_failure"
+    body = _RESET + words
+    if why and not timeout:
+        body += b", transport failure reason: " + why.encode("ascii", "replace")
+    return ProxyFault(
+        "upstream",
+        "UF",
+        f"upstream_reset_before_response_started{{{reason}}}",
+        body=body,
+        reason=reason,
+        transport=why,
+    )
+
+
+def terminated(*, sent: bool, reused: bool) -> ProxyFault:
+    """The upstream closed the connection before its response began."""
+    return ProxyFault(
+        "upstream",
+        "UC",
+        "upstream_reset_before_response_started{connection_termination}",
+        body=_RESET + b"connection termination",
+        reason="connection_termination",
+        sent=sent,
+        reused=reused,
+    )
+
+
+def malformed(reason: str) -> ProxyFault:
+    """The upstream's response is not HTTP; `reason` is the codec's token."""
+    return ProxyFault(
+        "upstream",
+        "UPE",
+        f"upstream_reset_before_response_started{{protocol_error|{reason}}}",
+        status=502,
+        body=_RESET + b"protocol error",
+        reason="protocol_error",
+        sent=True,
+    )
+
+
+def overflow() -> ProxyFault:
+    """A circuit breaker of the cluster refuses; the reply carries x-envoy-overloaded."""
+    return ProxyFault(
+        "proxy",
+        "UO",
+        "upstream_reset_before_response_started{overflow}",
+        body=_RESET + b"overflow",
+        reason="overflow",
+    )
+
+
+def no_healthy_upstream() -> ProxyFault:
+    """The cluster has no endpoint that may be used."""
+    return ProxyFault("proxy", "UH", "no_healthy_upstream", body=b"no healthy upstream")
+
+
+def no_route(reason: str = "route_not_found") -> ProxyFault:
+    """No virtual host or no route matches."""
+    return ProxyFault("proxy", "NR", reason, status=404)
+
+
+def no_cluster(status: int = 503) -> ProxyFault:
+    """The route names a cluster that does not exist."""
+    return ProxyFault("proxy", "NC", "cluster_not_found", status=status)
+
+
+def route_timeout(status: int = 504) -> ProxyFault:
+    """The route's timeout ran out. 204 is what a client may ask for (x-envoy-upstream-rq-timeout-alt-response)."""
+    body = b"" if status == 204 else b"upstream request timeout"
+    return ProxyFault("proxy", "UT", "response_timeout", status=status, body=body, sent=True)
+
+
+def per_try_timeout() -> ProxyFault:
+    """One attempt's timeout ran out."""
+    return ProxyFault(
+        "upstream",
+        "UT",
+        "upstream_per_try_timeout",
+        status=504,
+        body=b"upstream request timeout",
+        reason="per_try_timeout",
+        sent=True,
+    )
+
+
+def client_gone() -> ProxyFault:
+    """The downstream hung up; nobody is left to answer."""
+    return ProxyFault("downstream", "DC", "downstream_remote_disconnect", status=0)

@@ -1,0 +1,295 @@
+"""Send one request upstream, as often as the retry policy allows, and bring its response home.
+
+One cancel scope per try carries both deadlines and is what the sweeper cancels when the client hangs up.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+from agent.codec.message import ProtocolError, ResponseHead
+from agent.dataplane import Dataplane
+from agent.exchange import faults, forwarding, reply
+from agent.exchange.faults import ProxyFault
+from agent.exchange.record import Record
+from agent.exchange.relay import RequestBody, Stream, relay_request, relay_response
+from agent.exchange.retry import CONTROL_HEADERS, Retry
+from agent.exchange.tunnel import relay_upgrade
+from agent.route.action import CompiledRoute, WeightedTarget
+from agent.upstream.cluster import Cluster
+from agent.upstream.endpoint import Endpoint
+from agent.upstream.http1 import Http1Connection
+from mesh import config
+
+_NEVER: Final = float("inf")
+_IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})  # RFC 9110 9.2.2
+
+
+class Forward:
+    """The tries of one exchange. `committed`: something of a response went to the client, so no further try."""
+
+    __slots__ = (
+        "_chain",
+        "_cluster",
+        "_dataplane",
+        "_deadline",
+        "_record",
+        "_request_failure",
+        "_retry",
+        "_route",
+        "_stream",
+        "_target",
+        "_timeout",
+        "_tried",
+        "body",
+        "committed",
+    )
+
+    def __init__(
+        self,
+        stream: Stream,
+        route: CompiledRoute,
+        target: WeightedTarget,
+        record: Record,
+        dataplane: Dataplane,
+        chain: config.HttpChain,
+    ) -> None:
+        self._stream = stream
+        self._route = route
+        self._target = target
+        self._cluster: Cluster = target.upstream
+        self._record = record
+        self._dataplane = dataplane
+        self._chain = chain
+        self._deadline = _NEVER
+        self._retry = Retry.of(route.retry, stream.head)
+        self._timeout = route.timeout if self._retry.timeout is None else self._retry.timeout
+        self._tried: list[Endpoint] = []
+        self._request_failure: ProxyFault | ProtocolError | None = None
+        self.body = RequestBody()
+        self.committed = False
+
+    async def run(self) -> None:
+        """Try until a response was relayed. Raises the last ProxyFault."""
+        cluster, stream, dataplane = self._cluster, self._stream, self._dataplane
+        self._drop_control()
+        await self.body.read(stream, dataplane.settings.request_body_buffer_bytes)
+        if self._timeout and self.body.end is not None:
+            self._deadline = dataplane.clock() + self._timeout
+        if not cluster.limits.try_admit_request():
+            cluster.stats.upstream_rq_pending_overflow.inc()
+            raise faults.overflow()
+        try:
+            while not await self._try():
+                await self._back_off()
+        finally:
+            cluster.limits.release_request()
+
+    def _drop_control(self) -> None:
+        headers = self._stream.head.headers
+        if not CONTROL_HEADERS.isdisjoint(headers.index):
+            for name in CONTROL_HEADERS.intersection(headers.index):
+                headers.remove(name)
+
+    async def _try(self) -> bool:
+        """One try. True: the response was relayed; False: try again. Raises ProxyFault when it is not to be retried."""
+        record = self._record
+        record.attempts += 1
+        cluster = self._cluster
+        if cluster.dynamic:
+            endpoint = await cluster.pick_original(self._stream.head.authority, self._stream.head.scheme)
+        else:
+            endpoint = cluster.pick(self._tried)
+        self._tried.append(endpoint)
+        record.upstream_host = endpoint.name
+        record.destination = endpoint.config.workload
+        now = self._dataplane.clock()
+        per_try = self._retry.policy.per_try_timeout
+        self._announce(per_try, now)
+        scope = trio.CancelScope(deadline=min(self._deadline, now + per_try) if per_try else self._deadline)
+        self._stream.downstream.attempt = scope
+        fault: ProxyFault | None = None
+        done = False
+        with scope:
+            try:
+                done = await self._send_and_relay(endpoint, scope)
+            except ProxyFault as exc:
+                fault = exc
+        if scope.cancelled_caught:
+            fault = self._why_cancelled()
+        if fault is None:
+            return done
+        cluster.observe_fault(endpoint, fault)
+        if self._may_try_again(fault):
+            return False
+        raise fault
+
+    def _announce(self, per_try: float, now: float) -> None:
+        headers = self._stream.head.headers
+        if not self._record.inbound:
+            headers.set(b"x-envoy-attempt-count", b"%d" % self._record.attempts)
+        if self._timeout or per_try:
+            budget = min(per_try or _NEVER, self._deadline - now if self._deadline != _NEVER else self._timeout)
+            if budget != _NEVER and budget > 0:
+                headers.set(b"x-envoy-expected-rq-timeout-ms", b"%d" % (budget * 1000))
+
+    async def _send_and_relay(self, endpoint: Endpoint, scope: trio.CancelScope) -> bool:
+        cluster = self._cluster
+        connection: Http1Connection | None = await cluster.lease(endpoint)
+        assert connection is not None
+        endpoint.active += 1
+        endpoint.rq_total += 1
+        body = self.body
+        try:
+            self._record.upstream_local = connection.transport.local
+            await connection.send_request(self._stream.head, body.data, body.end)
+            if body.end is not None:
+                done = await self._respond(connection, endpoint, scope)
+            else:
+                done = await self._respond_while_sending(connection, endpoint, scope)
+            if done and not self._stream.tunnelled:
+                cluster.give(connection)
+                connection = None
+            return done
+        finally:
+            endpoint.active -= 1
+            if connection is not None:
+                cluster.discard(connection)
+
+    async def _respond_while_sending(
+        self, connection: Http1Connection, endpoint: Endpoint, scope: trio.CancelScope
+    ) -> bool:
+        """The request's body is still coming: a second task sends it on while this one reads the response."""
+        done = False
+        fault: ProxyFault | None = None
+        async with trio.open_nursery() as nursery:
+
+            async def send_body() -> None:
+                try:
+                    await relay_request(self._stream, self.body, connection)
+                except (ProxyFault, ProtocolError) as exc:
+                    self._request_failure = exc
+                    if isinstance(exc, ProtocolError) or exc.origin == "downstream":
+                        nursery.cancel_scope.cancel()
+                else:
+                    if self._timeout:
+                        self._deadline = scope.deadline = self._dataplane.clock() + self._timeout
+
+            nursery.start_soon(send_body)
+            try:
+                done = await self._respond(connection, endpoint, scope)
+            except ProxyFault as exc:
+                fault = exc
+            nursery.cancel_scope.cancel()
+        if fault is not None:
+            raise fault
+        if not done and self._request_failure is not None:
+            raise self._request_failure
+        return done
+
+    async def _respond(self, connection: Http1Connection, endpoint: Endpoint, scope: trio.CancelScope) -> bool:
+        started = self._dataplane.clock()
+        response = await connection.read_head()
+        while response.status < 200 and response.status != 101:
+            if self._stream.head.version == b"1.1":
+                self.committed = True
+                self._stream.write_head(response)
+                await self._stream.flush()
+            response = await connection.read_head()
+        status = response.status
+        self._observe_status(endpoint, response)
+        if self._retry.wants_response(status, response.headers) and self._admit_retry():
+            return False
+        self.committed = True
+        scope.deadline = self._deadline  # the timeout of one try ends with its head
+        self._record.upstream_service_time = round((self._dataplane.clock() - started) * 1000)
+        self._record.details = "via_upstream"
+        self._record.response_code = status
+        self._prepare(response)
+        if status == 101:
+            await relay_upgrade(self._stream, response, connection, self._chain, self._dataplane, scope)
+            return True
+        self._stream.write_head(response)
+        await relay_response(self._stream, connection)
+        return True
+
+    def _prepare(self, response: ResponseHead) -> None:
+        headers = response.headers
+        forwarding.strip_response_hops(response)
+        service_time = self._record.upstream_service_time or 0
+        headers.set(b"x-envoy-upstream-service-time", b"%d" % service_time)
+        if self._chain.server_name:
+            headers.set(b"server", self._chain.server_name.encode())
+        if b"date" not in headers.index:
+            headers.add(b"date", reply.http_date(self._dataplane))
+        if b"grpc-status" in headers.index:
+            self._record.grpc_status = headers.index[b"grpc-status"].decode("latin-1")
+        self._route.finalize_response(response, self._stream.head, self._target, self._record)
+        response.keep_alive = not self._dataplane.draining
+
+    # Whether to try again
+
+    def _may_repeat(self) -> bool:
+        return not self.committed and not self.body.streamed
+
+    def _may_try_again(self, fault: ProxyFault) -> bool:
+        if not self._may_repeat() or fault.origin != "upstream":
+            return False
+        retry = self._retry
+        if fault.reused and not retry.immediate and self._stream.head.method in _IDEMPOTENT:
+            # the peer closed an idle connection as it was taken: not a failure of the request, so not a retry
+            retry.immediate = True
+            self._record.attempts -= 1
+            self._tried.pop()
+            return True
+        retry.immediate = False
+        return retry.wants_fault(fault) and self._admit_retry()
+
+    def _admit_retry(self) -> bool:
+        """Whether a try that the policy would repeat may be repeated now; says in the record why not."""
+        if not self._may_repeat():
+            return False
+        if not self._retry.spend():
+            self._record.flags += ("URX",)
+            return False
+        if not self._cluster.limits.try_admit_retry():
+            self._cluster.stats.upstream_rq_retry_overflow.inc()
+            self._record.flags += ("UO",)
+            return False
+        return True
+
+    async def _back_off(self) -> None:
+        retry = self._retry
+        if retry.immediate:
+            return
+        try:
+            with trio.CancelScope(deadline=self._deadline) as scope:
+                self._stream.downstream.attempt = scope
+                await trio.sleep(retry.delay(self._dataplane.rng))
+            if scope.cancelled_caught:
+                raise self._why_cancelled()
+        finally:
+            self._cluster.limits.release_retry()
+        if not retry.ignore_previous_hosts:
+            self._tried.clear()
+
+    # What is told of a try
+
+    def _why_cancelled(self) -> ProxyFault:
+        if self._stream.downstream.client_gone:
+            return faults.client_gone()
+        if self._dataplane.clock() >= self._deadline:
+            self._cluster.stats.upstream_rq_timeout.inc()
+            return faults.route_timeout(204 if self._retry.alt_response else 504)
+        self._cluster.stats.upstream_rq_per_try_timeout.inc()
+        return faults.per_try_timeout()
+
+    def _observe_status(self, endpoint: Endpoint, response: ResponseHead) -> None:
+        if response.status >= 500:
+            endpoint.rq_error += 1
+        else:
+            endpoint.rq_success += 1
+        if self._cluster.outlier is not None:
+            self._cluster.observe(endpoint, response.status)

@@ -1,0 +1,126 @@
+"""What a proxy changes on every request and response, whatever the route: RFC 9110 7.6 and Istio's own headers.
+
+Pure and synchronous. Route-level header operations are in route/rewrite.py.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Final
+
+from agent.codec.headers import Headers
+from agent.codec.message import RequestHead, ResponseHead
+from agent.exchange.retry import CONTROL_HEADERS
+
+_HOP_BY_HOP: Final = (b"keep-alive", b"proxy-connection", b"transfer-encoding")
+_EXTERNAL_ONLY: Final = CONTROL_HEADERS | {
+    b"x-envoy-force-trace",
+    b"x-envoy-ip-tags",
+    b"x-envoy-upstream-alt-stat-name",
+    b"x-envoy-expected-rq-timeout-ms",
+    b"x-envoy-decorator-operation",
+    b"x-envoy-downstream-service-cluster",
+    b"x-envoy-downstream-service-node",
+    b"x-envoy-internal",
+    b"x-envoy-original-path",
+    b"x-envoy-attempt-count",
+    b"x-forwarded-client-cert",
+}
+"""What a client from outside may not say at a gateway."""
+_IGNORED_UPGRADES: Final = (b"h2c", b"tls/")
+
+
+def request_id(rng: Random) -> bytes:
+    """A random UUID (version 4) as text; 14th hex digit 4: no trace decision (Istio)."""
+    bits = f"{rng.getrandbits(128):032x}"
+    variant = "89ab"[int(bits[16], 16) & 3]
+    return f"{bits[:8]}-{bits[8:12]}-4{bits[13:16]}-{variant}{bits[17:20]}-{bits[20:]}".encode()
+
+
+def strip_request_hops(head: RequestHead) -> bool:
+    """Remove hop-by-hop fields. False: the request asks for an upgrade that is not served (403, `upgrade_failed`).
+
+    An accepted upgrade (websocket) keeps `head.upgrade`, from which the codec writes the fields anew.
+    """
+    headers = head.headers
+    index = headers.index
+    nominated = index.get(b"connection")
+    if nominated is not None:
+        _remove_nominated(headers, nominated)
+    for name in _HOP_BY_HOP:
+        if name in index:
+            headers.remove(name)
+    te = index.get(b"te")
+    if te is not None and te.strip().lower() != b"trailers":
+        headers.remove(b"te")
+    if b"upgrade" in index:
+        token = head.upgrade
+        headers.remove(b"upgrade")
+        if token is None or token.startswith(_IGNORED_UPGRADES):
+            head.upgrade = None
+        elif token != b"websocket":
+            return False
+    return True
+
+
+def _remove_nominated(headers: Headers, nominated: bytes) -> None:
+    for token in nominated.lower().split(b","):
+        name = token.strip()
+        # a client must not be able to take away what routing and policy rest on
+        if name and name not in (b"close", b"keep-alive", b"upgrade", b"host", b"te", b"content-length"):
+            headers.remove(name)
+    headers.remove(b"connection")
+
+
+def enter_gateway(head: RequestHead, peer_address: str, rng: Random, *, tls: bool) -> bytes:
+    """Edge treatment (use_remote_address): trust nothing the client says of itself. Returns the request id."""
+    headers = head.headers
+    index = headers.index
+    if not _EXTERNAL_ONLY.isdisjoint(index):
+        for name in _EXTERNAL_ONLY.intersection(index):
+            headers.remove(name)
+    address = peer_address.rpartition(":")[0].strip("[]").encode()
+    before = index.get(b"x-forwarded-for")
+    headers.set(b"x-forwarded-for", address if before is None else before + b"," + address)
+    headers.set(b"x-forwarded-proto", b"https" if tls else b"http")
+    headers.set(b"x-envoy-external-address", address)
+    made = request_id(rng)
+    headers.set(b"x-request-id", made)
+    return made
+
+
+def enter_sidecar(head: RequestHead, rng: Random) -> bytes:
+    """Sidecars leave forwarding fields alone and fill in what is absent. Returns the request id."""
+    headers = head.headers
+    index = headers.index
+    if b"x-forwarded-proto" not in index:
+        headers.add(b"x-forwarded-proto", head.scheme)
+    known = index.get(b"x-request-id")
+    if known is None:
+        known = request_id(rng)
+        headers.add(b"x-request-id", known)
+    return known
+
+
+def set_client_cert(head: RequestHead, element: bytes) -> None:
+    """x-forwarded-client-cert on inbound: append this hop's element to a mesh peer's, drop anybody else's."""
+    headers = head.headers
+    before = headers.index.get(b"x-forwarded-client-cert")
+    if element:
+        headers.set(b"x-forwarded-client-cert", element if before is None else before + b"," + element)
+    elif before is not None:
+        headers.remove(b"x-forwarded-client-cert")
+
+
+def strip_response_hops(head: ResponseHead) -> None:
+    """Remove hop-by-hop fields of a response; the codec writes its own."""
+    headers = head.headers
+    index = headers.index
+    nominated = index.get(b"connection")
+    if nominated is not None:
+        _remove_nominated(headers, nominated)
+    for name in _HOP_BY_HOP:
+        if name in index:
+            headers.remove(name)
+    if b"upgrade" in index and head.status != 101:
+        headers.remove(b"upgrade")

@@ -1,0 +1,94 @@
+"""Bring bodies from one side to the other, in pieces no larger than one read, each written before the next is read."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from agent.codec.message import End, RequestHead, ResponseHead
+from agent.dataplane import Downstream
+from agent.upstream.http1 import Http1Connection
+
+
+class Stream(Protocol):
+    """The downstream's side of one exchange, whatever its protocol."""
+
+    downstream: Downstream
+    head: RequestHead
+    started: bool
+    complete: bool
+    bytes_in: int
+    bytes_out: int
+    tunnelled: bool
+
+    @property
+    def request_done(self) -> bool: ...
+    def next_event(self) -> bytes | End | None: ...
+    async def fill(self) -> None: ...
+    def write_head(self, head: ResponseHead) -> None: ...
+    def write_data(self, data: bytes) -> None: ...
+    def write_end(self, end: End = ...) -> None: ...
+    async def flush(self) -> None: ...
+    def abandon(self) -> None: ...
+    def take_unread(self) -> bytes: ...
+
+
+class RequestBody:
+    """What of the request's body is in hand before the first try; `end` is set when that is all of it.
+
+    Only a body that is all here can be sent again, so only then may a try after bytes were sent be repeated.
+    """
+
+    __slots__ = ("data", "end", "streamed")
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.end: End | None = None
+        self.streamed = False
+        """True once bytes were taken from the client while a try was under way."""
+
+    async def read(self, stream: Stream, limit: int) -> None:
+        """Take what has arrived; wait for the rest of a body of known length up to `limit` bytes."""
+        wait = 0 < stream.head.content_length <= limit and not stream.head.expect_continue
+        parts = []
+        while True:
+            event = stream.next_event()
+            if event is None:
+                if not wait:
+                    break
+                await stream.fill()
+            elif isinstance(event, bytes):
+                parts.append(event)
+            else:
+                self.end = event
+                break
+        if parts:
+            self.data = parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def relay_request(stream: Stream, body: RequestBody, connection: Http1Connection) -> None:
+    """Send the rest of a request's body as it comes. Raises ProxyFault of either side, ProtocolError."""
+    body.streamed = True
+    while True:
+        event = stream.next_event()
+        if event is None:
+            await stream.fill()
+        elif isinstance(event, bytes):
+            await connection.send_data(event)
+        else:
+            await connection.send_end(event)
+            return
+
+
+async def relay_response(stream: Stream, connection: Http1Connection) -> None:
+    """Pass the response's body on until its end; what arrived in one read leaves in one write."""
+    while True:
+        event = connection.next_event()
+        if event is None:
+            await stream.flush()
+            await connection.fill()
+        elif isinstance(event, bytes):
+            stream.write_data(event)
+        else:
+            stream.write_end(event)
+            await stream.flush()
+            return

@@ -1,0 +1,118 @@
+"""One upstream HTTP/1.1 connection: a request goes out, its response comes in.
+
+The exchange drives it; whoever leased it gives it back or discards it. Faults are ProxyFaults of the upstream.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from agent.codec.message import END, End, Http1Client, ProtocolError, RequestHead, ResponseHead
+from agent.exchange import faults
+from agent.upstream.endpoint import Endpoint
+from mesh.net.tcp import Transport
+
+
+class Http1Connection:
+    """`served` counts completed exchanges; `idle_since` and `born` are times of the injected clock.
+
+    `received` turns True with the first byte of the current response, `sent` with the first of the request.
+    """
+
+    __slots__ = (
+        "born",
+        "bytes_in",
+        "bytes_out",
+        "codec",
+        "endpoint",
+        "idle_since",
+        "received",
+        "sent",
+        "served",
+        "transport",
+    )
+
+    def __init__(self, transport: Transport, codec: Http1Client, endpoint: Endpoint, now: float) -> None:
+        self.transport = transport
+        self.codec = codec
+        self.endpoint = endpoint
+        self.born = now
+        self.idle_since = now
+        self.served = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.sent = False
+        self.received = False
+
+    async def send_request(self, head: RequestHead, body: bytes, end: End | None) -> None:
+        """Send the head and what is there of the body, in one write; `end`: that was all of it."""
+        codec = self.codec
+        data = codec.send_head(head)
+        if body:
+            data += codec.send_data(body)
+        if end is not None:
+            data += codec.send_end(end.trailers)
+        self.sent = True
+        await self._send(data)
+
+    async def send_data(self, data: bytes) -> None:
+        """Send a piece of the body."""
+        await self._send(self.codec.send_data(data))
+
+    async def send_end(self, end: End = END) -> None:
+        """End the request."""
+        data = self.codec.send_end(end.trailers)
+        if data:
+            await self._send(data)
+
+    async def _send(self, data: bytes) -> None:
+        try:
+            await self.transport.send(data)
+        except trio.BrokenResourceError as exc:
+            # an early response may be waiting behind the broken write: the reader decides what it was
+            raise faults.terminated(sent=self.sent, reused=self.served > 0) from exc
+        self.bytes_out += len(data)
+
+    async def read_head(self) -> ResponseHead:
+        """Next head, informational ones included."""
+        codec = self.codec
+        try:
+            while True:
+                event = codec.next_event()
+                if event is not None:
+                    assert isinstance(event, ResponseHead)
+                    return event
+                data = await self.transport.receive()
+                if not data:
+                    raise faults.terminated(sent=True, reused=self.served > 0)
+                self.received = True
+                self.bytes_in += len(data)
+                codec.receive_data(data)
+        except ProtocolError as exc:
+            raise faults.malformed(exc.reason) from exc
+        except trio.BrokenResourceError as exc:
+            raise faults.terminated(sent=True, reused=self.served > 0) from exc
+
+    def next_event(self) -> bytes | End | None:
+        """What has arrived of the body; None: call `fill`."""
+        try:
+            event = self.codec.next_event()
+        except ProtocolError as exc:
+            raise faults.malformed(exc.reason) from exc
+        assert not isinstance(event, ResponseHead)
+        return event
+
+    async def fill(self) -> None:
+        """Wait for more of the response."""
+        try:
+            data = await self.transport.receive()
+            self.bytes_in += len(data)
+            self.codec.receive_data(data)
+        except ProtocolError as exc:
+            raise faults.malformed(exc.reason) from exc
+        except trio.BrokenResourceError as exc:
+            raise faults.terminated(sent=True, reused=self.served > 0) from exc
+
+    def close(self) -> None:
+        """Close at once."""
+        self.transport.close()

@@ -1,0 +1,222 @@
+"""The network's way to the pilot: WebSocket over TLS, or in the clear on loopback. Who subscribes is in feed.py."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final, TypeAlias
+from urllib.parse import urlsplit
+
+import trio
+from msgspec import Struct
+from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
+
+from mesh.errors import MeshError
+from mesh.feed.transport import FeedClosed, Transport
+from mesh.identity.contexts import ContextError, feed_client_context
+
+_CONNECT_WAIT: Final = 10.0
+_MAX_MESSAGE: Final = 256 * 1024 * 1024  # a full push of a big mesh; the pilot is trusted
+_RECEIVE_BUFFER: Final = 65536
+_Stream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+
+
+class Unreachable(MeshError):
+    """No session came about. `label` is counted, `remedy` says what to do."""
+
+    def __init__(self, label: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{reason}; {remedy}")
+        self.label = label
+        self.reason = reason
+        self.remedy = remedy
+
+
+class Certificate(Struct, frozen=True):
+    """The agent's current certificate and key, PEM, and its end (seconds since the epoch)."""
+
+    chain_pem: bytes
+    key_pem: bytes
+    not_after: float
+
+
+class WebSocketWay:
+    """How to reach the pilot at a wss:// URL (ws:// on loopback). `connect` reads the files anew each time.
+
+    Shows the current certificate, unless it has expired or the last try with it failed, and the token where there
+    is a file. Raises Unreachable for a URL that cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        wall: Callable[[], float],
+        token_file: Path | None = None,
+        ca_file: Path | None = None,
+        certificate: Callable[[], Certificate | None] = lambda: None,
+    ) -> None:
+        parts = urlsplit(url)
+        self._url = url
+        self._secure = parts.scheme == "wss"
+        if parts.scheme not in ("ws", "wss") or not parts.hostname:
+            raise Unreachable("url", f"{url!r} is no feed URL", "write wss://HOST:PORT/feed, as the pilot prints it")
+        if not self._secure and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+            raise Unreachable("url", f"{url} would send the token in the clear", "use the pilot's wss:// URL")
+        self._host = parts.hostname
+        self._port = parts.port or (15012 if self._secure else 15010)
+        self._path = parts.path if parts.path not in ("", "/") else "/feed"
+        self._wall = wall
+        self._token_file = token_file
+        self._ca_file = ca_file
+        self._certificate = certificate
+        self._distrusted: Certificate | None = None
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[Transport]:
+        """Open a session's transport. Raises Unreachable."""
+        certificate = self._usable_certificate()
+        token = self._token(needed=certificate is None)
+        context = self._context(certificate) if self._secure else None
+        failure: MeshError | None = None
+        async with trio.open_nursery() as nursery:
+            try:
+                socket = await self._open(nursery, context, token)
+                try:
+                    yield _WebSocketTransport(socket)
+                finally:
+                    with trio.move_on_after(1, shield=True):
+                        await socket.aclose()
+            except MeshError as exc:  # kept, not raised here: the nursery would wrap it in a group
+                failure = exc
+            nursery.cancel_scope.cancel()
+        if isinstance(failure, Unreachable):
+            self._distrusted = certificate
+        if failure is not None:
+            raise failure
+
+    def _usable_certificate(self) -> Certificate | None:
+        certificate = self._certificate()
+        if certificate is None or certificate.not_after <= self._wall() or certificate is self._distrusted:
+            return None
+        return certificate
+
+    def _token(self, *, needed: bool) -> str:
+        if self._token_file is None:
+            if needed:
+                raise Unreachable("token-file", "there is no bootstrap token", "start the agent with --token-file FILE")
+            return ""
+        try:
+            return self._token_file.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as exc:
+            if not needed:
+                return ""
+            raise Unreachable(
+                "token-file",
+                f"the token file {self._token_file} cannot be read: {exc}",
+                "copy it from the pilot's state folder and make it readable for this user",
+            ) from exc
+
+    def _context(self, certificate: Certificate | None) -> ssl.SSLContext:
+        if self._ca_file is None:
+            raise Unreachable("ca-file", "there is no trust bundle", "start the agent with --ca FILE")
+        try:
+            roots = self._ca_file.read_bytes()
+            if certificate is None:
+                return feed_client_context(roots)
+            return feed_client_context(roots, certificate.chain_pem, certificate.key_pem)
+        except (OSError, ContextError) as exc:
+            raise Unreachable(
+                "ca-file",
+                f"the trust bundle {self._ca_file} cannot be used: {exc}",
+                "copy root-cert.pem from the pilot's state folder",
+            ) from exc
+
+    async def _open(self, nursery: trio.Nursery, context: ssl.SSLContext | None, token: str) -> WebSocketConnection:
+        with trio.move_on_after(_CONNECT_WAIT):
+            stream = await self._open_stream(context)
+            headers = [(b"Authorization", b"Bearer " + token.encode("ascii"))] if token else []
+            try:
+                return await wrap_client_stream(
+                    nursery,
+                    stream,
+                    f"{self._host}:{self._port}",
+                    self._path,
+                    extra_headers=headers,
+                    message_queue_size=1,
+                    max_message_size=_MAX_MESSAGE,
+                    receive_buffer_size=_RECEIVE_BUFFER,
+                )
+            except ConnectionRejected as exc:
+                await trio.aclose_forcefully(stream)
+                raise self._rejected(exc.status_code) from None
+            except BaseException:
+                await trio.aclose_forcefully(stream)
+                raise
+        raise Unreachable(
+            "timeout", f"{self._url} did not answer within {_CONNECT_WAIT:.0f} s", "check that it is a pilot"
+        )
+
+    async def _open_stream(
+        self, context: ssl.SSLContext | None
+    ) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
+        try:
+            stream = await trio.open_tcp_stream(self._host, self._port)
+        except OSError as exc:
+            remedy = "start the pilot, or check --pilot"
+            raise Unreachable("unreachable", f"no pilot answers at {self._url} ({exc})", remedy) from exc
+        if context is None:
+            return stream
+        secured = trio.SSLStream(stream, context, server_hostname=self._host, https_compatible=True)
+        try:
+            await secured.do_handshake()
+        except trio.BrokenResourceError as exc:
+            await trio.aclose_forcefully(stream)
+            remedy = "copy root-cert.pem from the state folder of the pilot at this URL"
+            reason = f"TLS with {self._url} failed: {exc.__cause__ or 'the pilot closed the connection'}"
+            raise Unreachable("tls", reason, remedy) from exc
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        return secured
+
+    def _rejected(self, status: int) -> Unreachable:
+        if status == 401:
+            remedy = "copy the token file from the pilot's state folder"
+            return Unreachable("unauthorized", f"the pilot at {self._url} does not accept this token", remedy)
+        return Unreachable("rejected", f"{self._url} answered {status}", "use the URL that the pilot prints")
+
+
+class _WebSocketTransport:
+    def __init__(self, socket: WebSocketConnection) -> None:
+        self._socket = socket
+
+    async def send(self, data: bytes) -> None:
+        try:
+            await self._socket.send_message(data)
+        except ConnectionClosed as exc:
+            raise _closed(exc) from None
+
+    async def receive(self) -> bytes:
+        try:
+            message = await self._socket.get_message()
+        except ConnectionClosed as exc:
+            raise _closed(exc) from None
+        return message.encode() if isinstance(message, str) else message
+
+    async def ping(self) -> None:
+        try:
+            await self._socket.ping()
+        except ConnectionClosed as exc:
+            raise _closed(exc) from None
+
+    async def close(self) -> None:
+        await self._socket.aclose()
+
+
+def _closed(exc: ConnectionClosed) -> FeedClosed:
+    reason = exc.reason
+    if reason is None:
+        return FeedClosed("closed")
+    return FeedClosed(f"closed with {reason.code} {reason.reason or reason.name}", clean=reason.code in (1000, 1001))

@@ -1,0 +1,133 @@
+"""TLS over a Transport, through ssl.MemoryBIO: the semantics of trio.SSLStream in https_compatible mode.
+
+No locks and no renegotiation; one reader and one writer at a time. A peer that closes without close_notify
+reads as end of stream: HTTP's own framing tells whether the message was whole.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any, cast
+
+import trio
+
+from mesh.net.tcp import Transport
+
+
+class TlsTransport:
+    """A TLS session on top of `inner`, which it owns. Call `handshake` first, under a deadline."""
+
+    __slots__ = ("_in", "_more", "_object", "_out", "_pushed", "inner", "local", "remote")
+
+    def __init__(
+        self, inner: Transport, context: ssl.SSLContext, *, server_side: bool, server_name: str | None = None
+    ) -> None:
+        self.inner = inner
+        self.local = inner.local
+        self.remote = inner.remote
+        self._in = ssl.MemoryBIO()
+        self._out = ssl.MemoryBIO()
+        self._object = context.wrap_bio(self._in, self._out, server_side=server_side, server_hostname=server_name)
+        self._pushed = b""
+        self._more = False
+
+    async def handshake(self) -> None:
+        """Complete the handshake. Raises ssl.SSLError, trio.BrokenResourceError on a peer that hangs up."""
+        while True:
+            try:
+                self._object.do_handshake()
+            except ssl.SSLWantReadError:
+                await self._flush()
+                data = await self.inner.receive()
+                if not data:
+                    raise trio.BrokenResourceError("peer closed during the TLS handshake") from None
+                self._in.write(data)
+            except ssl.SSLError:
+                await self._flush_alert()
+                raise
+            else:
+                await self._flush()
+                self._more = self._in.pending > 0
+                return
+
+    @property
+    def alpn(self) -> str | None:
+        """Protocol agreed by ALPN."""
+        return self._object.selected_alpn_protocol()
+
+    @property
+    def version(self) -> str:
+        """`TLSv1.3`."""
+        return self._object.version() or ""
+
+    def peer_certificate_der(self) -> bytes:
+        """The peer certificate in DER; empty without one."""
+        return self._object.getpeercert(binary_form=True) or b""
+
+    def peer_certificate(self) -> dict[str, Any]:
+        """The verified peer certificate as ssl.SSLSocket.getpeercert() gives it; empty without one."""
+        return cast("dict[str, Any]", self._object.getpeercert() or {})
+
+    async def receive(self) -> bytes:
+        if self._pushed:
+            data, self._pushed = self._pushed, b""
+            return data
+        while True:
+            if self._more:
+                try:
+                    data = self._object.read(65536)
+                except ssl.SSLWantReadError:
+                    self._more = False
+                except ssl.SSLZeroReturnError:
+                    return b""
+                except ssl.SSLError as exc:
+                    raise trio.BrokenResourceError(f"TLS: {exc.reason or exc}") from exc
+                else:
+                    self._more = self._in.pending > 0 or self._object.pending() > 0
+                    return data
+                if self._out.pending:
+                    await self._flush()  # key updates and tickets are answered while reading
+            data = await self.inner.receive()
+            if not data:
+                return b""
+            self._in.write(data)
+            self._more = True
+
+    async def send(self, data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[self._object.write(view) :]
+        except ssl.SSLError as exc:
+            raise trio.BrokenResourceError(f"TLS: {exc.reason or exc}") from exc
+        await self.inner.send(self._out.read())
+
+    async def send_eof(self) -> None:
+        try:
+            self._object.unwrap()
+        except ssl.SSLError:
+            pass  # the peer's close_notify has not come yet; ours is in the buffer
+        await self._flush()
+        await self.inner.send_eof()
+
+    def unread(self, data: bytes) -> None:
+        self._pushed = data + self._pushed
+
+    def close(self) -> None:
+        self.inner.close()
+
+    def reset(self) -> None:
+        self.inner.reset()
+
+    def peer_gone(self) -> bool:
+        return not self._pushed and not self._more and self.inner.peer_gone()
+
+    async def _flush(self) -> None:
+        if self._out.pending:
+            await self.inner.send(self._out.read())
+
+    async def _flush_alert(self) -> None:
+        try:
+            await self._flush()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the alert is a courtesy to a peer that is still there

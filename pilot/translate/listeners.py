@@ -1,0 +1,161 @@
+"""A sidecar's listeners: inbound ports of its app, the outbound HTTP proxy, one loopback port per TCP service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, cast
+
+from msgspec import Struct
+
+from mesh import config
+from mesh.feed.node import InboundPort
+from pilot.resources.core import Service as KubernetesService
+from pilot.resources.meta import covers_labels
+from pilot.resources.service_entry import ServiceEntry
+from pilot.store.destination_rules import find_rule
+from pilot.store.instances import Registration, of_workload
+from pilot.store.services import Service, ServicePort
+from pilot.translate.clusters import breakers, compose, connection
+from pilot.translate.endpoints import app_endpoints
+from pilot.translate.policies import MtlsMode, peer_mode
+from pilot.translate.services import inbound_name, outbound_name
+from pilot.translate.visibility import View
+
+INBOUND_RETRIES = config.RetryPolicy(attempts=2, retry_on=("reset-before-request",))
+
+
+class Inbound(Struct, frozen=True):
+    """What a sidecar needs for one port of its app."""
+
+    listener: config.Listener
+    cluster: config.Cluster
+    endpoints: config.ClusterEndpoints
+    routes: config.RouteConfig | None
+
+
+def translate_inbound(view: View) -> Iterator[Inbound]:
+    """For each port that the agent announced. The port of a service that has it as target tells the protocol;
+    a port that no service declares is read as HTTP."""
+    owners = dict(_owners(view))
+    for port in view.proxy.node.ports:
+        owner = owners.get(port.app_port)
+        declared = owner[1] if owner is not None else None
+        mode = peer_mode(view.world, view.namespace, view.labels, port.app_port)
+        is_http = declared is None or declared.is_http
+        yield Inbound(
+            listener=_inbound_listener(view, port, mode, is_http=is_http),
+            cluster=_inbound_cluster(view, port.app_port, owner, is_http=is_http),
+            endpoints=app_endpoints(port.app_port),
+            routes=_inbound_routes(port.app_port, declared) if is_http else None,
+        )
+
+
+def _owners(view: View) -> Iterator[tuple[int, tuple[Service, ServicePort]]]:
+    """App port and the service port that leads to it; the last one given counts, so the first service is last."""
+    registration = Registration(view.proxy.node)
+    for services in reversed(view.world.index.services.values()):
+        for service in services:
+            if service.namespace != view.namespace or not _selects(view, service):
+                continue
+            for instance in of_workload(service, registration):
+                port = service.port(instance.service_port)
+                if port is not None:
+                    yield instance.workload_port, (service, port)
+
+
+def _selects(view: View, service: Service) -> bool:
+    kind, _, name = service.key
+    if kind == "Implied":
+        return name == view.proxy.node.service
+    obj = view.world.get(service.key)
+    spec = obj.spec if obj is not None else None
+    if isinstance(spec, KubernetesService):
+        if not spec.selector:
+            return name == view.proxy.node.service
+        return covers_labels(spec.selector, view.labels)
+    if isinstance(spec, ServiceEntry) and spec.workload_selector is not None:
+        return covers_labels(spec.workload_selector.labels, view.labels)
+    return False
+
+
+def _inbound_listener(view: View, port: InboundPort, mode: MtlsMode, *, is_http: bool) -> config.Listener:
+    name = inbound_name(port.app_port)
+    settings = view.settings
+    tls = config.DownstreamTls("istio_mutual", trust_domains=(settings.trust_domain, *settings.trust_domain_aliases))
+    http = config.HttpChain(route_config=name, server_name="istio-envoy") if is_http else None
+    tcp = None if is_http else config.TcpChain(((name, 1),), stat_prefix=name)
+    chains = []
+    if mode != "DISABLE":
+        chains.append(config.FilterChain("mtls", "mtls", tls=tls, http=http, tcp=tcp))
+    if mode != "STRICT":
+        chains.append(config.FilterChain("raw", "raw", http=http, tcp=tcp))
+    return config.Listener(name, "inbound", port.address, port.port, tuple(chains))
+
+
+def _inbound_cluster(
+    view: View, app_port: int, owner: tuple[Service, ServicePort] | None, *, is_http: bool
+) -> config.Cluster:
+    """The app. Of a DestinationRule only the connectionPool acts on the server's side."""
+    pool = None
+    origin = config.Origin()
+    if owner is not None:
+        service, port = owner
+        origin = service.origin
+        rule = find_rule(
+            view.world.index.destination_rules,
+            service.host,
+            client=view.namespace,
+            labels={},
+            service=service.namespace,
+            root=view.settings.root_namespace,
+        )
+        pool = compose(rule.policy, None, port.number).connection_pool if rule is not None else None
+    protocol: Literal["http1", "http2", "tcp"] = "http1" if is_http else "tcp"
+    if owner is not None and is_http and owner[1].protocol in ("http2", "grpc", "grpc-web"):
+        protocol = "http2"
+    return config.Cluster(
+        name=inbound_name(app_port),
+        service=owner[0].host if owner is not None else "",
+        namespace=view.namespace,
+        port=app_port,
+        protocol=protocol,
+        breakers=breakers(pool),
+        connection=connection(pool, view.settings.connect_timeout),
+        tls=config.UpstreamTls("disable"),
+        origin=origin,
+    )
+
+
+def _inbound_routes(app_port: int, declared: ServicePort | None) -> config.RouteConfig:
+    grpc = declared is not None and declared.protocol in ("grpc", "grpc-web")
+    name = inbound_name(app_port)
+    action = config.RouteAction((config.WeightedCluster(name),), retries=None if grpc else INBOUND_RETRIES)
+    route = config.Route("default", config.RouteMatch(), action)
+    return config.RouteConfig(name, (config.VirtualHost(f"inbound|http|{app_port}", ("*",), (route,)),))
+
+
+def translate_outbound_listeners(view: View) -> Iterator[config.Listener]:
+    """The HTTP proxy for the app, and a loopback port for each service port that is not HTTP."""
+    unknown: Literal["allow_any", "registry_only"] = "allow_any"
+    if view.settings.outbound_policy == "REGISTRY_ONLY":
+        unknown = "registry_only"
+    chain = config.HttpChain(route_by_port=True, unknown_host=unknown)
+    yield config.Listener("http_proxy", "outbound", chains=(config.FilterChain("http", http=chain),))
+    for service in view.services.values():
+        if service.host.startswith("*"):
+            continue
+        for port in service.ports:
+            if not port.is_http:
+                yield _tcp_listener(view, service, port)
+
+
+def _tcp_listener(view: View, service: Service, port: ServicePort) -> config.Listener:
+    cluster = outbound_name(service.host, port.number)
+    rule = view.rule(service)
+    pool = compose(rule.policy, None, port.number).connection_pool if rule is not None else None
+    idle = pool.tcp.idle_timeout if pool is not None and pool.tcp is not None else None
+    chain = config.TcpChain(((cluster, 1),), 3600.0 if idle is None else cast(float, idle), stat_prefix=cluster)
+    service_port = f"{service.host}:{port.number}"
+    return config.Listener(
+        f"tcp_{service_port}", "outbound", chains=(config.FilterChain("tcp", tcp=chain),), service=service_port
+    )
