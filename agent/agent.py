@@ -17,6 +17,7 @@ import trio
 
 from agent.admin import Admin, Certificate, State
 from agent.bootstrap import Bootstrap
+from agent.certificates import shown_certificates
 from agent.codec.message import Limits as CodecLimits
 from agent.dataplane import Dataplane
 from agent.downstream.listeners import Listeners
@@ -30,6 +31,7 @@ from agent.identity import Identity, IdentityKeeper
 from agent.plan import Plan, compile_plan
 from agent.upstream.cluster import Cluster
 from agent.upstream.upkeep import Upkeep
+from agent.websocket import Certificate as FeedCertificate
 from mesh import config
 from mesh.errors import MeshError
 from mesh.feed.message import Rejected
@@ -131,6 +133,10 @@ class Agent:
                 await self._feed.goodbye("the agent is leaving")
             services.cancel_scope.cancel()
 
+    def feed_certificate(self) -> FeedCertificate | None:
+        """What this agent shows the pilot instead of its token, once it has it."""
+        return self._keeper.certificate() if self._keeper is not None else None
+
     def leave(self) -> None:
         """Begin the graceful end; `run` returns when it is over."""
         self._leaving.set()
@@ -143,7 +149,9 @@ class Agent:
             bound = listen(address, port)
         except OSError as exc:
             if exc.errno == errno.EADDRINUSE:
-                raise MeshError(f"admin port {port} on {address} is in use; choose another with --admin HOST:0") from exc
+                raise MeshError(
+                    f"admin port {port} on {address} is in use; choose another with --admin HOST:0"
+                ) from exc
             raise MeshError(f"cannot bind the admin port {address}:{port}: {exc.strerror}") from exc
         self._admin_address = f"{bound.address}:{bound.port}"
         return trio.SocketListener(trio.socket.from_stdlib_socket(bound.sock))
@@ -153,9 +161,7 @@ class Agent:
         if not settings.access_log_file:
             return
         formatter = AccessLog.compile(settings.access_log_format or None, settings.access_log_encoding)
-        writer = AccessLogWriter(
-            settings.access_log_file, lambda reason: self._stats.refused("access_log", reason)
-        )
+        writer = AccessLogWriter(settings.access_log_file, lambda reason: self._stats.refused("access_log", reason))
         self._dataplane.format_access_log = formatter
         self._dataplane.access_log = writer
         services.start_soon(writer.run)
@@ -290,7 +296,7 @@ class Agent:
 
     def certificates(self) -> Sequence[Certificate]:
         """Certificates in use."""
-        return self._identity.certificates if self._identity is not None else ()
+        return shown_certificates(self._identity) if self._identity is not None else ()
 
     def wall(self) -> float:
         """Seconds since the epoch."""
@@ -302,7 +308,9 @@ class Agent:
 
     def explain(self, method: str, url: str, headers: Sequence[tuple[str, str]]) -> Any:
         """Where a request would go from here, and why."""
-        return explain_url(self.snapshot or config.Snapshot(), method, url, headers, role=self.node.role)
+        return explain_url(
+            self.snapshot or config.Snapshot(), method, url, headers, role=self.node.role, plan=self._plan
+        )
 
     def drain(self) -> None:
         """Mark answers and close idle connections, but stay (a preStop hook)."""

@@ -51,7 +51,9 @@ class Settings(Struct, frozen=True):
                 raise ConfigError(f"unknown setting {key}", path=key, file="--set", remedy=hint)
             if key in _CHOICES and text not in _CHOICES[key]:
                 choices = ", ".join(_CHOICES[key])
-                raise ConfigError(f"{text!r} is not a value of {key}", path=key, file="--set", remedy=f"one of {choices}")
+                raise ConfigError(
+                    f"{text!r} is not a value of {key}", path=key, file="--set", remedy=f"one of {choices}"
+                )
             try:
                 values[key] = msgspec.convert(_scalar(text), known[key].type, strict=False)
             except msgspec.ValidationError as exc:

@@ -76,7 +76,6 @@ class Downstream:
         self.busy_since = 0.0
         self.client_gone = False
 
-
     def identify(self, peer: SpiffeId, own: SpiffeId, certificate: bytes) -> None:
         """The peer proved who it is: remember it for policy, telemetry and x-forwarded-client-cert."""
         self.peer = peer

@@ -29,11 +29,7 @@ _ALLOW_ANY: Final = config.RouteConfig(
         config.VirtualHost(
             "allow_any",
             ("*",),
-            (
-                config.Route(
-                    "allow_any", _ANY, config.RouteAction((config.WeightedCluster("PassthroughCluster"),))
-                ),
-            ),
+            (config.Route("allow_any", _ANY, config.RouteAction((config.WeightedCluster("PassthroughCluster"),))),),
         ),
     ),
 )
@@ -48,9 +44,7 @@ class Plan:
 
     __slots__ = ("_allow_any", "_block_all", "_by_authority", "clusters", "snapshot", "tables")
 
-    def __init__(
-        self, snapshot: config.Snapshot, tables: dict[str, RouteTable], clusters: dict[str, Cluster]
-    ) -> None:
+    def __init__(self, snapshot: config.Snapshot, tables: dict[str, RouteTable], clusters: dict[str, Cluster]) -> None:
         self.snapshot = snapshot
         self.tables = tables
         self.clusters = clusters

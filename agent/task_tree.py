@@ -27,10 +27,9 @@ def _short(name: str) -> str:
 def _task_state(task: trio.lowlevel.Task, now: float) -> str:
     where = "running"
     for frame, line in task.iter_await_frames():
-        where = (
-            f"in {frame.f_code.co_qualname if hasattr(frame.f_code, 'co_qualname') else frame.f_code.co_name}:{line}"
-        )
-        if "/trio/" not in frame.f_code.co_filename:
-            where = f"at {frame.f_code.co_filename.rpartition('/')[2]}:{line}"
+        folder, _, file = frame.f_code.co_filename.rpartition("/")
+        # Trio's own frames say how it waits; the last one outside of Trio says what it waits for.
+        if "/trio/" not in f"{folder}/" or where == "running":
+            where = f"at {file}:{line}"
     nearest = task.parent_nursery.cancel_scope.deadline if task.parent_nursery is not None else float("inf")
     return where if nearest == float("inf") else f"{where}, deadline in {nearest - now:.1f} s"

@@ -35,8 +35,8 @@ class Ledger:
 
     def __init__(self, settings: MeshSettings, *, make_proxy: Callable[[Node], Proxy] = Proxy) -> None:
         self.world = World(settings)
-        self.errors: dict[Layer, tuple[ConfigError, ...]] = {}
-        self.notices: dict[Layer, tuple[Notice, ...]] = {}
+        self.errors: dict[str, tuple[ConfigError, ...]] = {}
+        self.notices: dict[str, tuple[Notice, ...]] = {}
         self.changed: Changed = _nobody
         self.version = 0
         self._layers: dict[Layer, dict[Key, Object]] = {layer: {} for layer in _LAYERS}

@@ -13,7 +13,10 @@ from agent.codec.gate import CRLF, check_bytes, read_trailers
 from agent.codec.headers import Headers
 from agent.codec.message import Limits, ProtocolError
 
-_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})([ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+# RFC 9112 7.1.1 without its "bad whitespace", which h11 and llhttp refuse too.
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_QUOTED: Final = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
+_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})((?:;%b(?:=(?:%b|%b))?)*+)" % (_TOKEN, _TOKEN, _QUOTED))
 _BAD: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _MAX_LINE: Final = 4096
 # As Node's fix for CVE-2024-22019: extensions are free for the sender and cost the reader.

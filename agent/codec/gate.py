@@ -184,8 +184,6 @@ def parse_request(head: bytes, limits: Limits, read: FieldReader, counts: dict[s
 def finish_request(request: RequestHead, authority: bytes | None, limits: Limits, counts: dict[str, int]) -> None:
     """Fill what the fields decide: authority, body length, persistence, expectation, upgrade."""
     headers = request.headers
-    if limits.underscores != "allow":
-        check_underscores(headers, limits, counts)
     index = headers.index
     modern = request.version == b"1.1"
     length = request.content_length = body_length(headers, modern) or 0
@@ -211,6 +209,8 @@ def finish_request(request: RequestHead, authority: bytes | None, limits: Limits
             raise ProtocolError(400, "connect_with_body")
     elif b"upgrade" in options and modern and not length:
         request.upgrade = _upgrade_token(index.get(b"upgrade", b""))
+    if limits.underscores != "allow":
+        check_underscores(headers, limits, counts)
 
 
 _NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
@@ -288,8 +288,6 @@ def parse_response(
 def finish_response(response: ResponseHead, limits: Limits, counts: dict[str, int], method: bytes) -> None:
     """Fill what the fields decide: body length and persistence (RFC 9112 6.3 and 9.3)."""
     headers = response.headers
-    if limits.underscores != "allow":
-        check_underscores(headers, limits, counts)
     modern = response.version == b"1.1"
     length = body_length(headers, modern)
     status = response.status
@@ -306,6 +304,8 @@ def finish_response(response: ResponseHead, limits: Limits, counts: dict[str, in
     response.content_length = length
     if length is None:
         response.keep_alive = False
+    if limits.underscores != "allow":
+        check_underscores(headers, limits, counts)
 
 
 def diagnose_response(head: bytes, limits: Limits, method: bytes) -> None:

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from agent.codec.gate import FORBIDDEN_TRAILERS, TEXT, FieldReader, is_target, is_token, parse_response, split_status_line
+from agent.codec.gate import (
+    FORBIDDEN_TRAILERS,
+    TEXT,
+    FieldReader,
+    is_target,
+    is_token,
+    parse_response,
+    split_status_line,
+)
 from agent.codec.h1_encode import encode_chunk, encode_head, encode_last_chunk
 from agent.codec.h1_reader import DONE, HEAD, MessageReader
 from agent.codec.headers import Headers

@@ -80,7 +80,7 @@ class AccessLogWriter:
             written = self._write(data)
         except OSError:
             # Disk full, reader gone: these lines are lost, the proxy goes on.
-            for _ in self._lines:
+            for _ in range(data.count(b"\n")):
                 self._dropped("write_failed")
             written = len(data)
         rest = data[written:]

@@ -6,16 +6,9 @@ from agent.codec.message import RequestHead
 from agent.route.match import path_of
 from agent.route.rewrite import matched_length, replace_prefix
 from mesh import config
+from mesh.net.authority import split_port
 
 _DEFAULT_PORTS = {b"http": 80, b"https": 443}
-
-
-def split_port(authority: bytes) -> tuple[bytes, bytes]:
-    """(host, port) of an authority; the port is b"" when none is written. IPv6 brackets stay on the host."""
-    host, colon, port = authority.rpartition(b":")
-    if not colon or not (port.isdigit() or not port) or (b":" in host and not host.endswith(b"]")):
-        return authority, b""
-    return host, port
 
 
 class Redirect:

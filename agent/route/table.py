@@ -15,9 +15,9 @@ from typing import Any
 from agent.codec.message import RequestHead
 from agent.route.action import CompiledRoute
 from agent.route.match import path_of
-from agent.route.redirect import split_port
 from mesh import config
 from mesh.errors import ConfigError
+from mesh.net.authority import split_port
 
 _CACHE_LIMIT = 1024
 _LONGEST_CACHED = 255

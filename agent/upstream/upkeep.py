@@ -20,7 +20,9 @@ _RESOLVE_TIMEOUT = 10.0
 class Upkeep:
     """Owns the upkeep tasks. `adopt` is synchronous, so it can run within a plan's swap."""
 
-    def __init__(self, nursery: trio.Nursery, *, dns_refresh_rate: float, on_failure: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, nursery: trio.Nursery, *, dns_refresh_rate: float, on_failure: Callable[[str, str], None]
+    ) -> None:
         self._nursery = nursery
         self._dns_refresh_rate = dns_refresh_rate
         self._on_failure = on_failure

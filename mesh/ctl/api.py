@@ -73,7 +73,9 @@ def _refusal(whom: str, status: int, body: bytes) -> str:
         told = json.loads(text)
     except ValueError:
         return f"{whom} answers {status}: {text}"
-    errors = told.get("errors") if isinstance(told, dict) else None
-    if isinstance(errors, list) and errors:
-        return "\n".join(map(str, errors))
-    return f"{whom} answers {status}: {told.get('error', text) if isinstance(told, dict) else text}"
+    if not isinstance(told, dict):
+        return f"{whom} answers {status}: {text}"
+    if errors := told.get("errors"):
+        return "\n".join(str(error.get("text", error)) if isinstance(error, dict) else str(error) for error in errors)
+    remedy = f"; {told['remedy']}" if told.get("remedy") else ""
+    return f"{told.get('error', text)}{remedy}"

@@ -295,7 +295,7 @@ def program_argv(script: str) -> tuple[str, ...]:
     if beside.exists() and os.access(beside, os.X_OK):
         return (str(beside),)
     module = {"mesh-agent": "agent", "mesh-pilot": "pilot", "meshctl": "main"}[script]
-    return (sys.executable, "-P", "-c", f"from mesh.ctl.{module} import main; main()")
+    return (sys.executable, "-P", "-c", f"import sys; from mesh.ctl.{module} import main; sys.exit(main())")
 
 
 class PrefixedLog:

@@ -43,6 +43,7 @@ _HELLO_WAIT = 10.0  # as the agents' own connect deadline
 _SEND_WAIT = 30.0  # a full push over a slow link; beyond it the agent is stuck
 _PING_EVERY = 10.0
 _PING_WAIT = 10.0
+_NAMED = 5  # of a push's rejections, how many one log line names; the admin port has all
 
 
 class Caller(Struct, frozen=True):
@@ -206,13 +207,13 @@ class ProxySession:
         if isinstance(message, Nack):
             for rejected in message.rejected:
                 fleet.stats.rejected(rejected.kind)
-                fleet.log.warning(
-                    "resource rejected; the agent keeps its last good version",
-                    proxy=self.node.id,
-                    kind=rejected.kind,
-                    name=rejected.name,
-                    reason=rejected.reason,
-                )
+            named = "; ".join(f"{r.kind} {r.name}: {r.reason}" for r in message.rejected[:_NAMED])
+            fleet.log.error(
+                "resources rejected; the agent keeps their last good versions",
+                proxy=self.node.id,
+                count=len(message.rejected),
+                rejected=named,
+            )
         self._settle()
         self._wake.set()
         fleet.answered(self)

@@ -158,11 +158,11 @@ def _metadata(kind: Kind | None, value: dict[str, Any], report: Report) -> Objec
     if not meta.name and not meta.generate_name:
         private(("metadata", "name"), "is required", "give the object a name")
     elif meta.name and (fault := name_fault(meta.name)):
-        private(("metadata", "name"), *fault)
+        private.style(("metadata", "name"), *fault)
     if kind.cluster_wide:
         return ObjectMeta(**{**{f: getattr(meta, f) for f in meta.__struct_fields__}, "namespace": ""})
     if meta.namespace and (fault := name_fault(meta.namespace, label=True)):
-        private(("metadata", "namespace"), *fault)
+        private.style(("metadata", "namespace"), *fault)
     return meta
 
 

@@ -58,6 +58,22 @@ class Notice:
     line: int = 0
     column: int = 0
 
+    @classmethod
+    def of(cls, error: ConfigError) -> Notice:
+        """A warning that says what the error says."""
+        return cls(
+            level="warning",
+            what=error.what,
+            remedy=error.remedy,
+            path=error.path,
+            kind=error.kind,
+            namespace=error.namespace,
+            name=error.name,
+            file=error.file,
+            line=error.line,
+            column=error.column,
+        )
+
     def __str__(self) -> str:
         return str(
             ConfigError(

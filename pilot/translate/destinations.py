@@ -5,13 +5,20 @@ Such a route stays in the snapshot, as in Istio: it answers 503 (NC without a cl
 
 from __future__ import annotations
 
+from typing import cast
+
 from pilot.resources.meta import expand_host
 from pilot.resources.object import Object
-from pilot.resources.virtual_service import Destination
+from pilot.resources.virtual_service import Destination, VirtualService
 from pilot.store.services import Service
 from pilot.translate.endpoints import members, subset_labels
 from pilot.translate.services import outbound_name
 from pilot.translate.visibility import View
+
+
+def expanded_hosts(obj: Object, domain: str) -> list[str]:
+    """Hosts of a VirtualService as full names."""
+    return [expand_host(host, obj.namespace, domain) for host in cast(VirtualService, obj.spec).hosts]
 
 
 def cluster_of(view: View, obj: Object, destination: Destination, path: str, listener_port: int) -> str:
@@ -30,10 +37,22 @@ def cluster_of(view: View, obj: Object, destination: Destination, path: str, lis
     elif service.port(port) is None:
         field = f"{path}.port" if destination.port is not None else f"{path}.host"
         listed = ", ".join(str(item.number) for item in service.ports) or "none"
-        view.report(obj, field, f"service {host} has no port {port}", f"its ports are: {listed}")
+        if destination.port is not None or _is_asked_at(view, obj, port):
+            view.report(obj, field, f"service {host} has no port {port}", f"its ports are: {listed}")
     else:
         _check_subset(view, obj, service, port, destination.subset, path)
     return outbound_name(host, port, destination.subset)
+
+
+def _is_asked_at(view: View, obj: Object, port: int) -> bool:
+    """Whether requests of these hosts are meant to come in by the port.
+
+    A sidecar routes a service's host on port 80 too, where the service itself has no such port.
+    """
+    if view.proxy.is_gateway:
+        return True
+    hosts = [view.services.get(host) for host in expanded_hosts(obj, view.settings.domain)]
+    return not any(service is not None and service.port(port) is None for service in hosts)
 
 
 def _report_unknown(view: View, obj: Object, host: str, path: str) -> None:

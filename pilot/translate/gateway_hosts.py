@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from msgspec import Struct
 
 from mesh import config
 from pilot.resources.istio_gateway import Server
-from pilot.resources.meta import covers, expand_host
+from pilot.resources.meta import covers
 from pilot.resources.object import Object
-from pilot.resources.virtual_service import VirtualService
+from pilot.translate.destinations import expanded_hosts
 from pilot.translate.virtual_services import is_catch_all, translate_rules
 from pilot.translate.visibility import View
 
@@ -31,11 +29,6 @@ class BoundServer(Struct, frozen=True):
     def path(self) -> str:
         """Where it is written."""
         return f"spec.servers[{self.position}]"
-
-
-def expanded_hosts(view: View, obj: Object) -> list[str]:
-    """Hosts of a VirtualService as full names."""
-    return [expand_host(host, obj.namespace, view.settings.domain) for host in cast(VirtualService, obj.spec).hosts]
 
 
 def server_hosts(bound: BoundServer, namespace: str) -> list[str]:
@@ -74,7 +67,7 @@ def gateway_virtual_hosts(view: View, servers: list[BoundServer], port: int) -> 
     for bound in servers:
         redirect = _https_redirect(bound)
         for obj in view.virtual_services(bound.name):
-            hosts = intersect(server_hosts(bound, obj.namespace), expanded_hosts(view, obj))
+            hosts = intersect(server_hosts(bound, obj.namespace), expanded_hosts(obj, view.settings.domain))
             fresh = [host for host in hosts if (bound.name, f"{obj.namespace}/{obj.name}", host) not in bound_twice]
             if not fresh:
                 continue

@@ -14,7 +14,7 @@ from pilot.resources.object import Object
 from pilot.resources.virtual_service import VirtualService
 from pilot.store.index import MESH
 from pilot.store.services import Service
-from pilot.translate.gateway_hosts import expanded_hosts
+from pilot.translate.destinations import expanded_hosts
 from pilot.translate.services import domains, outbound_name
 from pilot.translate.virtual_services import translate_rules
 from pilot.translate.visibility import View
@@ -45,7 +45,7 @@ def _bindings(view: View) -> dict[str, Object]:
     exact: dict[str, Object] = {}
     wildcards: dict[str, Object] = {}
     for obj in view.virtual_services(MESH):
-        for host in expanded_hosts(view, obj):
+        for host in expanded_hosts(obj, view.settings.domain):
             (wildcards if is_wildcard(host) else exact).setdefault(host, obj)
     ordered = sorted(wildcards, key=specificity)
     bound = {}
@@ -93,7 +93,7 @@ class _Table:
     def _split_hosts(self, obj: Object, bindings: dict[str, Object]) -> tuple[list[Service], list[str]]:
         services: list[Service] = []
         others: list[str] = []
-        for host in dict.fromkeys(expanded_hosts(self.view, obj)):
+        for host in dict.fromkeys(expanded_hosts(obj, self.view.settings.domain)):
             if not is_wildcard(host):
                 service = self._services.get(host)
                 if service is not None:

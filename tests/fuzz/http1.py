@@ -5,7 +5,7 @@
 3. A request that was given out encodes into bytes that read back as the same request.
 4. A chunked body that was given out is the body that h11 and llhttp read.
 
-`python -m tests.fuzz.http1 --seconds 60 [--seed N]` runs until the time is over and exits 1 with the stream that broke one.
+`python -m tests.fuzz.http1 --seconds 60 [--seed N]` runs until the time is over; exit 1 and the stream if one broke.
 """
 
 from __future__ import annotations
@@ -26,35 +26,152 @@ ENGINES = ("fast", "reference")
 TRACE = list[tuple[object, ...]]
 
 LINES = [
-    b"GET / HTTP/1.1", b"POST /a?b=c HTTP/1.1", b"HEAD /h HTTP/1.1", b"OPTIONS * HTTP/1.1", b"FOO.BAR /x HTTP/1.1",
-    b"CONNECT a.example:443 HTTP/1.1", b"CONNECT / HTTP/1.1", b"GET http://b.example/p?q HTTP/1.1", b"OPTIONS http://b HTTP/1.1",
-    b"GET https://[::1]:8/ HTTP/1.0", b"GET / HTTP/1.0", b"GET / HTTP/2.0", b"PRI * HTTP/2.0", b"GET /", b"GET  / HTTP/1.1",
-    b"GET /#f HTTP/1.1", b"GET /\xc3\xa9 HTTP/1.1", b"GET x HTTP/1.1", b"G(T / HTTP/1.1", b"", b"GET / http/1.1", b"DESCRIBE / HTTP/1.1",
-    b"SOURCE / HTTP/1.1", b"GET http://u@b/ HTTP/1.1", b"GET /a\"<>\\^`{|} HTTP/1.1", b"M-SEARCH http:///x HTTP/1.1",
-]  # fmt: skip
+    b"GET / HTTP/1.1",
+    b"POST /a?b=c HTTP/1.1",
+    b"HEAD /h HTTP/1.1",
+    b"OPTIONS * HTTP/1.1",
+    b"FOO.BAR /x HTTP/1.1",
+    b"CONNECT a.example:443 HTTP/1.1",
+    b"CONNECT / HTTP/1.1",
+    b"GET http://b.example/p?q HTTP/1.1",
+    b"OPTIONS http://b HTTP/1.1",
+    b"GET https://[::1]:8/ HTTP/1.0",
+    b"GET / HTTP/1.0",
+    b"GET / HTTP/2.0",
+    b"PRI * HTTP/2.0",
+    b"GET /",
+    b"GET  / HTTP/1.1",
+    b"GET /#f HTTP/1.1",
+    b"GET /\xc3\xa9 HTTP/1.1",
+    b"GET x HTTP/1.1",
+    b"G(T / HTTP/1.1",
+    b"",
+    b"GET / http/1.1",
+    b"DESCRIBE / HTTP/1.1",
+    b"SOURCE / HTTP/1.1",
+    b"GET http://u@b/ HTTP/1.1",
+    b'GET /a"<>\\^`{|} HTTP/1.1',
+    b"M-SEARCH http:///x HTTP/1.1",
+]
 STATUS_LINES = [
-    b"HTTP/1.1 200 OK", b"HTTP/1.1 200", b"HTTP/1.1 200 ", b"HTTP/1.0 200 OK", b"HTTP/1.1 204 No Content", b"HTTP/1.1 304 x",
-    b"HTTP/1.1 100 Continue", b"HTTP/1.1 103 Early", b"HTTP/1.1 101 Switching", b"HTTP/1.1 099 x", b"HTTP/1.1 600 x",
-    b"HTTP/2.0 200 OK", b"HTTP/1.1  200 OK", b"HTTP/1.1 20 OK", b"HTTP/1.1 2000 OK", b"ICY 200 OK", b"HTTP/1.1 404 N\xff\tx", b"",
-]  # fmt: skip
+    b"HTTP/1.1 200 OK",
+    b"HTTP/1.1 200",
+    b"HTTP/1.1 200 ",
+    b"HTTP/1.0 200 OK",
+    b"HTTP/1.1 204 No Content",
+    b"HTTP/1.1 304 x",
+    b"HTTP/1.1 100 Continue",
+    b"HTTP/1.1 103 Early",
+    b"HTTP/1.1 101 Switching",
+    b"HTTP/1.1 099 x",
+    b"HTTP/1.1 600 x",
+    b"HTTP/2.0 200 OK",
+    b"HTTP/1.1  200 OK",
+    b"HTTP/1.1 20 OK",
+    b"HTTP/1.1 2000 OK",
+    b"ICY 200 OK",
+    b"HTTP/1.1 404 N\xff\tx",
+    b"",
+]
 FIELDS = [
-    b"Host: a.example", b"Host: a.example:80", b"host:b", b"Host: u@b", b"Host: a,b", b"Host:", b"Host: [::1]:0", b"Host: a:99999",
-    b"Content-Length: 5", b"Content-Length: 0", b"content-length:5 ", b"Content-Length: 05", b"Content-Length: +5", b"Content-Length: 5, 5",
-    b"Content-Length:", b"Content-Length: 99999999999999999999", b"Content-Length: 5\t5", b"Content-Length: 0x5",
-    b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked", b"transfer-encoding: Chunked", b"Transfer-Encoding: gzip",
-    b"Transfer-Encoding: gzip, chunked", b"Transfer-Encoding: chunked, identity", b"Transfer-Encoding: \"chunked\"", b"Transfer-Encoding:",
-    b"Transfer-Encoding : chunked", b"Connection: close", b"Connection: keep-alive", b"Connection: Upgrade, close", b"Connection: upgrade",
-    b"Upgrade: websocket", b"Upgrade: h2c, x", b"Expect: 100-continue", b"Expect: x", b"X-A: 1", b"X_B: 2", b"X-A:  two  \t", b"X-A: \xff\xfe",
-    b"X-A:", b"Cookie: a=b", b"Cookie: c=d", b" folded", b"\tfolded", b"no colon", b": empty", b"X A: 1", b"X(A: 1", b"X\xffA: 1", b"X-A: a\tb",
-    b"Proxy-Connection: close", b"Trailer: x", b"X-Long: " + b"l" * 300, b"|~!#$%&'*+-.^`: t",
-]  # fmt: skip
+    b"Host: a.example",
+    b"Host: a.example:80",
+    b"host:b",
+    b"Host: u@b",
+    b"Host: a,b",
+    b"Host:",
+    b"Host: [::1]:0",
+    b"Host: a:99999",
+    b"Content-Length: 5",
+    b"Content-Length: 0",
+    b"content-length:5 ",
+    b"Content-Length: 05",
+    b"Content-Length: +5",
+    b"Content-Length: 5, 5",
+    b"Content-Length:",
+    b"Content-Length: 99999999999999999999",
+    b"Content-Length: 5\t5",
+    b"Content-Length: 0x5",
+    b"Transfer-Encoding: chunked",
+    b"Transfer-Encoding: chunked",
+    b"transfer-encoding: Chunked",
+    b"Transfer-Encoding: gzip",
+    b"Transfer-Encoding: gzip, chunked",
+    b"Transfer-Encoding: chunked, identity",
+    b'Transfer-Encoding: "chunked"',
+    b"Transfer-Encoding:",
+    b"Transfer-Encoding : chunked",
+    b"Connection: close",
+    b"Connection: keep-alive",
+    b"Connection: Upgrade, close",
+    b"Connection: upgrade",
+    b"Upgrade: websocket",
+    b"Upgrade: h2c, x",
+    b"Expect: 100-continue",
+    b"Expect: x",
+    b"X-A: 1",
+    b"X_B: 2",
+    b"X-A:  two  \t",
+    b"X-A: \xff\xfe",
+    b"X-A:",
+    b"Cookie: a=b",
+    b"Cookie: c=d",
+    b" folded",
+    b"\tfolded",
+    b"no colon",
+    b": empty",
+    b"X A: 1",
+    b"X(A: 1",
+    b"X\xffA: 1",
+    b"X-A: a\tb",
+    b"Proxy-Connection: close",
+    b"Trailer: x",
+    b"X-Long: " + b"l" * 300,
+    b"|~!#$%&'*+-.^`: t",
+]
 BODIES = [
-    b"hello", b"", b"hellox", b"5\r\nhello\r\n0\r\n\r\n", b"0\r\n\r\n", b"5;a=\"b\"\r\nhello\r\n00\r\n\r\n", b"1\r\nh\r\n4 ;x\r\nello\r\n0\r\n\r\n",
-    b"5\r\nhello\r\n0\r\nX-T: 1\r\n\r\n", b"5\r\nhello\r\n0\r\nContent-Length: 9\r\nX-T: 2\r\n\r\n", b"5\r\nhello\r\n0\r\nbad\r\n\r\n",
-    b"5\nhello\r\n0\r\n\r\n", b"5\r\nhelloX\r\n0\r\n\r\n", b"0x5\r\nhello\r\n0\r\n\r\n", b"-1\r\n", b"5 \r\nhello\r\n0\r\n\r\n", b"5;\n\r\nhello\r\n0\r\n\r\n",
-    b"fffffffffffffffff\r\n", b"ffffffffffffffff\r\n", b"5\r\r\nhello", b"5\r\nhello\r\n0\r\n X: 1\r\n\r\n", b"5\r\nhello\r\n0\r\nX : 1\r\n\r\n",
-]  # fmt: skip
-SPECKS = [b"\0", b"\r", b"\n", b"\r\n", b"\x0b", b"\x7f", b" ", b"\t", b":", b"\x80", b"\r\r", b"\n\n", b",", b"0", b";", b"#", b"@", b"_"]
+    b"hello",
+    b"",
+    b"hellox",
+    b"5\r\nhello\r\n0\r\n\r\n",
+    b"0\r\n\r\n",
+    b'5;a="b"\r\nhello\r\n00\r\n\r\n',
+    b"1\r\nh\r\n4 ;x\r\nello\r\n0\r\n\r\n",
+    b"5\r\nhello\r\n0\r\nX-T: 1\r\n\r\n",
+    b"5\r\nhello\r\n0\r\nContent-Length: 9\r\nX-T: 2\r\n\r\n",
+    b"5\r\nhello\r\n0\r\nbad\r\n\r\n",
+    b"5\nhello\r\n0\r\n\r\n",
+    b"5\r\nhelloX\r\n0\r\n\r\n",
+    b"0x5\r\nhello\r\n0\r\n\r\n",
+    b"-1\r\n",
+    b"5 \r\nhello\r\n0\r\n\r\n",
+    b"5;\n\r\nhello\r\n0\r\n\r\n",
+    b"fffffffffffffffff\r\n",
+    b"ffffffffffffffff\r\n",
+    b"5\r\r\nhello",
+    b"5\r\nhello\r\n0\r\n X: 1\r\n\r\n",
+    b"5\r\nhello\r\n0\r\nX : 1\r\n\r\n",
+]
+SPECKS = [
+    b"\0",
+    b"\r",
+    b"\n",
+    b"\r\n",
+    b"\x0b",
+    b"\x7f",
+    b" ",
+    b"\t",
+    b":",
+    b"\x80",
+    b"\r\r",
+    b"\n\n",
+    b",",
+    b"0",
+    b";",
+    b"#",
+    b"@",
+    b"_",
+]
 
 
 def hostile_stream(random: Random, lines: list[bytes], first: bytes) -> bytes:
@@ -65,7 +182,9 @@ def hostile_stream(random: Random, lines: list[bytes], first: bytes) -> bytes:
         if random.random() < 0.8:
             fields.insert(0, b"Host: mesh.test")
         line = first if random.random() < 0.5 else random.choice(lines)
-        messages.append(b"\r\n".join([line, *fields, b"", b""]) + (random.choice(BODIES) if random.random() < 0.6 else b""))
+        messages.append(
+            b"\r\n".join([line, *fields, b"", b""]) + (random.choice(BODIES) if random.random() < 0.6 else b"")
+        )
     stream = (b"\r\n" * random.choice((0, 0, 0, 0, 1, 2, 6))) + b"".join(messages)
     for _ in range(random.choice((0, 0, 0, 1, 1, 2))):
         place = random.randrange(len(stream) + 1)
@@ -133,8 +252,8 @@ def read_response(engine: str, limits: Limits, pieces: list[bytes], request: Req
             while (event := codec.next_event()) is not None:
                 _record(trace, event)
     except ProtocolError as error:
-        assert error.status == 502
         trace.append(("error", error.status, error.reason))
+    assert not trace or trace[-1][0] != "error" or trace[-1][1] == 502
     assert not codec.reusable
     return trace
 
@@ -188,10 +307,11 @@ def check_responses(random: Random) -> bytes:
 
 def check_chunked(random: Random) -> bytes:
     """Invariant 4 on one chunked body; returns it."""
-    chunks = [
-        b"%x%b\r\n%b\r\n" % (size, random.choice((b"", b"", b";a", b";a=b", b';a="b;c"')), bytes(random.choices(b"a0\r\n;", k=size)))
-        for size in (random.choice((1, 2, 5, 17)) for _ in range(random.choice((0, 1, 3))))
-    ]  # fmt: skip
+    chunks: list[bytes] = []
+    for _ in range(random.choice((0, 1, 3))):
+        data = bytes(random.choices(b"a0\r\n;", k=random.choice((1, 2, 5, 17))))
+        extension = random.choice((b"", b"", b";a", b";a=b", b';a="b;c"'))
+        chunks.append(b"%x%b\r\n%b\r\n" % (len(data), extension, data))
     body = b"".join(chunks) + b"0\r\n" + random.choice((b"", b"X-T: 1\r\n", b"X-T:\r\nY-T: 2\r\n")) + b"\r\n"
     if random.random() < 0.6:
         place = random.randrange(len(body))
@@ -202,8 +322,7 @@ def check_chunked(random: Random) -> bytes:
         head, data = complete[0]
         assert head.content_length == CHUNKED
         assert data == _h11_body(stream), (stream, trace)
-        # llhttp alone refuses the blanks in front of ";" that RFC 9112 7.1.1 tells a reader to pass over.
-        assert _llhttp_body(stream) in (data, None), (stream, trace)
+        assert data == _llhttp_body(stream), (stream, trace)
     return stream
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from agent.codec.headers import Headers
 from agent.codec.message import RequestHead
-from agent.route.redirect import Redirect, split_port
+from agent.route.redirect import Redirect
 from mesh import config
 
 
@@ -52,20 +52,3 @@ def test_locations(redirect: config.Redirect, authority: bytes, scheme: bytes, e
 def test_the_query_stays_outside_the_replaced_path() -> None:
     exact = config.StringMatch("exact", "/foo")
     assert location(config.Redirect(prefix="/bar"), path=b"/foo?q", matched=exact) == b"http://h.com/bar?q"
-
-
-@pytest.mark.parametrize(
-    ("authority", "parts"),
-    [
-        (b"h", (b"h", b"")),
-        (b"h:80", (b"h", b"80")),
-        (b"h:", (b"h", b"")),
-        (b"[::1]", (b"[::1]", b"")),
-        (b"[::1]:80", (b"[::1]", b"80")),
-        (b"::1", (b"::1", b"")),
-        (b"h:x", (b"h:x", b"")),
-        (b"", (b"", b"")),
-    ],
-)
-def test_split_port(authority: bytes, parts: tuple[bytes, bytes]) -> None:
-    assert split_port(authority) == parts

@@ -215,7 +215,7 @@ def test_our_scripts_are_found_beside_the_interpreter_or_started_by_module(monke
         "/no/where/python",
         "-P",
         "-c",
-        "from mesh.ctl.pilot import main; main()",
+        "import sys; from mesh.ctl.pilot import main; sys.exit(main())",
     )
 
 

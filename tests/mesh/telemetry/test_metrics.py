@@ -164,7 +164,7 @@ def test_bad_names_are_refused(name: str) -> None:
 
 def test_a_histogram_cannot_be_collected() -> None:
     with pytest.raises(ValueError, match="histogram"):
-        Registry().histogram("h", "H.", (1,)).collect(lambda: [])
+        Registry().histogram("h", "H.", (1,)).collect(list)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,318 @@
+"""The command `mesh-agent`: flags to a Bootstrap, one `ready` line, signals to a drain, the app's exit status."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from mesh import __version__
+from mesh.ctl.groups import unwrapped
+from mesh.errors import MeshError
+from mesh.feed.node import Node
+from mesh.net.authority import parse_address
+
+if TYPE_CHECKING:
+    import trio
+
+    from agent.agent import Agent, Ready
+    from agent.bootstrap import Bootstrap, Settings
+
+_EXAMPLE = """examples:
+  mesh-agent sidecar --pilot wss://127.0.0.1:15012/feed --service reviews --app-port 0 \\
+      --token-file state/token --ca state/root-cert.pem -- python reviews.py
+  mesh-agent gateway -f gateway.yaml --port-map 80=8080
+"""
+_APP_GRACE = 5.0  # seconds between SIGTERM and SIGKILL of the app
+_READY_WAIT = 300.0  # seconds for the pilot and a certificate; a supervisor's restart is the remedy after that
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a sidecar or a gateway. 0 after SIGTERM or SIGINT, the app's status when it ends, 2 when it cannot start."""
+    arguments = _parser().parse_args(_split(sys.argv[1:] if argv is None else list(argv)))
+    try:
+        return _run(arguments)
+    except MeshError as exc:
+        print(f"mesh-agent: {exc}", file=sys.stderr)
+        return 2
+
+
+def _split(argv: list[str]) -> list[str]:
+    """Give argparse the app's command as one option, so that its own flags are not read as ours."""
+    if "--" not in argv:
+        return argv
+    at = argv.index("--")
+    return [*argv[:at], *(f"--command-word={word}" for word in argv[at + 1 :])]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mesh-agent",
+        description="The proxy: a sidecar beside one service, or a gateway at the edge.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"mesh-agent {__version__}")
+    roles = parser.add_subparsers(dest="role", required=True, metavar="sidecar|gateway")
+    sidecar = _role(roles, "sidecar", "beside one service: takes its traffic in and out")
+    sidecar.add_argument("--service", required=True, metavar="NAME", help="name of the service")
+    sidecar.add_argument("--app-port", required=True, type=int, metavar="P", help="the app's port; 0 picks one (PORT)")
+    sidecar.add_argument("--version", default="", dest="app_version", metavar="V", help="label version")
+    sidecar.add_argument("--command-word", action="append", default=[], help=argparse.SUPPRESS)
+    gateway = _role(roles, "gateway", "at the edge: serves Gateways, from a pilot or from files")
+    gateway.add_argument(
+        "-f", dest="files", action="append", default=[], metavar="PATH", help="YAML file or folder; standalone"
+    )
+    gateway.add_argument("--bind", default="0.0.0.0", metavar="HOST", help="address of the Gateways' ports")
+    gateway.add_argument(
+        "--port-map", action="append", default=[], metavar="N=M", help="bind M (0: free) where YAML says N"
+    )
+    return parser
+
+
+def _role(roles: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str) -> argparse.ArgumentParser:
+    role = roles.add_parser(
+        name, help=text, description=text, epilog=_settings_help(), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = role.add_argument
+    add("--pilot", default="", metavar="URL", help="the pilot's feed, wss://HOST:PORT/feed")
+    add(
+        "--token-file",
+        default=os.environ.get("MESH_TOKEN_FILE", ""),
+        metavar="F",
+        help="bootstrap token (MESH_TOKEN_FILE)",
+    )
+    add(
+        "--ca",
+        default=os.environ.get("MESH_CA_FILE", ""),
+        metavar="F",
+        help="the mesh's root certificate (MESH_CA_FILE)",
+    )
+    add("--namespace", default="default", metavar="NS")
+    add("--service-account", default="", metavar="SA", help="default: the service's name")
+    add("--label", action="append", default=[], metavar="K=V")
+    add("--admin", default="", metavar="HOST:PORT", help="admin port (default 127.0.0.1 and a free port)")
+    add("--state", default="", metavar="FILE", help="keep the last good snapshot here")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="limits and hardening, listed below")
+    add("--log-level", default="info", metavar="LEVEL")
+    add("--log-format", choices=("text", "json", "console"), default="text")
+    return role
+
+
+def _settings_help() -> str:
+    import msgspec
+
+    from agent.bootstrap import Settings
+
+    lines = [f"  {field.name}={field.default}" for field in msgspec.structs.fields(Settings)]
+    return _EXAMPLE + "\nsettings for --set, with their defaults (seconds, bytes):\n" + "\n".join(lines)
+
+
+def _pairs(flag: str, texts: list[str]) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise MeshError(f"{flag} {text!r} is not KEY=VALUE; write for example {flag} app=reviews")
+        pairs[key] = value
+    return pairs
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    from agent.bootstrap import Settings
+
+    pairs = _pairs("--set", arguments.set)
+    if "MESH_CODEC" in os.environ:
+        pairs.setdefault("codec", os.environ["MESH_CODEC"])
+    return Settings.parse(pairs)
+
+
+def _port_map(texts: list[str]) -> dict[int, int]:
+    ports = {}
+    for key, value in _pairs("--port-map", texts).items():
+        if not (key.isdigit() and value.isdigit() and int(key) <= 65535 and int(value) <= 65535):
+            raise MeshError(f"--port-map {key}={value} is not N=M with ports; write for example --port-map 80=8080")
+        ports[int(key)] = int(value)
+    return ports
+
+
+def _bootstrap(arguments: argparse.Namespace) -> Bootstrap:
+    from agent.bootstrap import Bootstrap
+
+    sidecar = arguments.role == "sidecar"
+    service = arguments.service if sidecar else ""
+    labels = _pairs("--label", arguments.label)
+    if sidecar:
+        labels = {"app": service, **({"version": arguments.app_version} if arguments.app_version else {}), **labels}
+    elif not labels:
+        labels = {"istio": "ingressgateway", "app": "istio-ingressgateway"}
+    workload = "-".join(filter(None, (service or "gateway", labels.get("version"))))
+    app_port = (arguments.app_port or _free_port()) if sidecar else 0
+    try:
+        admin = parse_address(arguments.admin) if arguments.admin else ("127.0.0.1", 0)
+    except ValueError as exc:
+        raise MeshError(f"--admin: {exc}") from exc
+    node = Node(
+        id=f"{arguments.role}~{workload}-{os.urandom(4).hex()}.{arguments.namespace}",
+        role=arguments.role,
+        namespace=arguments.namespace,
+        service=service,
+        service_account=arguments.service_account or service or "default",
+        workload=workload,
+        labels=labels,
+        agent_version=__version__,
+    )
+    return Bootstrap(
+        node,
+        _settings(arguments),
+        pilot_url=arguments.pilot,
+        token_file=arguments.token_file,
+        ca_file=arguments.ca,
+        admin_address=admin[0],
+        admin_port=admin[1],
+        bind="" if sidecar else arguments.bind,
+        port_map={} if sidecar else _port_map(arguments.port_map),
+        state_path=arguments.state,
+        command=tuple(word for word in arguments.command_word) if sidecar else (),
+        app_port=app_port,
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    bootstrap = _bootstrap(arguments)
+    standalone = arguments.role == "gateway" and arguments.files
+    if standalone and bootstrap.pilot_url:
+        raise MeshError("-f and --pilot exclude each other; a gateway is told by files or by a pilot")
+    if not standalone and not bootstrap.pilot_url:
+        example = "--pilot wss://127.0.0.1:15012/feed"
+        raise MeshError(
+            f"there is nobody to be configured by; give {example}"
+            + ("" if arguments.role == "sidecar" else " or -f FILE")
+        )
+    import trio
+
+    from mesh.telemetry import log
+
+    log.setup(level=arguments.log_level, encoding=arguments.log_format)
+    if standalone:
+        from mesh.ctl.standalone import serve_standalone
+
+        run: Callable[[], int] = partial(trio.run, serve_standalone, bootstrap, tuple(arguments.files))
+    else:
+        run = partial(trio.run, _serve_with_pilot, bootstrap)
+    return unwrapped(run)
+
+
+async def _serve_with_pilot(bootstrap: Bootstrap) -> int:
+    import random
+    import time
+    from pathlib import Path
+
+    from agent.agent import Agent
+    from agent.websocket import WebSocketWay
+
+    way = WebSocketWay(
+        bootstrap.pilot_url,
+        wall=time.time,
+        token_file=Path(bootstrap.token_file) if bootstrap.token_file else None,
+        ca_file=Path(bootstrap.ca_file) if bootstrap.ca_file else None,
+        certificate=lambda: agent.feed_certificate(),
+    )
+    agent = Agent(bootstrap, way.connect, wall=time.time, rng=random.Random(), needs_identity=True)
+    return await serve_agent(agent, bootstrap)
+
+
+async def serve_agent(agent: Agent, bootstrap: Bootstrap) -> int:
+    """Run an agent to its end: ready line, app, signals. Returns the exit status."""
+    import trio
+
+    status = 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_leave_on_signal, agent)
+
+        async def live(task_status: trio.TaskStatus[Ready]) -> None:
+            await agent.run(task_status=task_status)
+            nursery.cancel_scope.cancel()
+
+        with trio.fail_after(_READY_WAIT):
+            ready: Ready = await nursery.start(live)
+        print(_ready_line(ready, bootstrap), flush=True)
+        if bootstrap.command:
+            status = await _run_app(bootstrap, ready)
+            agent.leave()
+    return status
+
+
+async def _leave_on_signal(agent: Agent) -> None:
+    import trio
+
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            agent.leave()
+
+
+def _ready_line(ready: Ready, bootstrap: Bootstrap) -> str:
+    admin = f"ready admin=http://{ready.admin}"
+    if bootstrap.node.role == "gateway":
+        return f"{admin} listen={','.join(ready.listeners.values())}"
+    inbound = next((address for name, address in ready.listeners.items() if name.startswith("inbound|")), "")
+    return f"{admin} inbound={inbound} http_proxy=http://{ready.listeners.get('http_proxy', '')}"
+
+
+def app_environment(bootstrap: Bootstrap, ready: Ready) -> dict[str, str]:
+    """What the app is told: its port, the outbound proxy, and the loopback ports of non-HTTP services."""
+    import json
+
+    proxy = f"http://{ready.listeners.get('http_proxy', '')}"
+    return {
+        "PORT": str(bootstrap.app_port),
+        "HTTP_PROXY": proxy,
+        "http_proxy": proxy,
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+        "MESH_UPSTREAMS": json.dumps(ready.upstreams),
+    }
+
+
+async def _run_app(bootstrap: Bootstrap, ready: Ready) -> int:
+    import trio
+
+    environment = {**os.environ, **app_environment(bootstrap, ready)}
+    try:
+        app = await trio.lowlevel.open_process(list(bootstrap.command), env=environment)
+    except OSError as exc:
+        raise MeshError(f"cannot start {bootstrap.command[0]}: {exc.strerror}; check the command after --") from exc
+    try:
+        code = await app.wait()
+    except trio.Cancelled:
+        await _end_app(app)
+        raise
+    return code if code >= 0 else 128 - code
+
+
+async def _end_app(app: trio.Process) -> None:
+    import trio
+
+    app.terminate()
+    with trio.move_on_after(_APP_GRACE, shield=True):
+        await app.wait()
+        return
+    app.kill()
+    with trio.CancelScope(shield=True):
+        await app.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+from agent.codec.headers import Headers
+
+
+def test_order_and_case_stay_and_the_index_is_lower_case() -> None:
+    headers = Headers([(b"X-B", b"1"), (b"x-a", b"2")])
+    assert headers.items == [(b"X-B", b"1"), (b"x-a", b"2")]
+    assert headers.get(b"x-b") == b"1"
+    assert b"x-a" in headers
+    assert headers.get(b"x-c") is None
+    assert repr(headers) == "Headers([(b'X-B', b'1'), (b'x-a', b'2')])"
+
+
+def test_fields_of_one_name_are_joined_and_cookies_with_a_semicolon() -> None:
+    headers = Headers([(b"A", b"1"), (b"a", b"2"), (b"Cookie", b"x=1"), (b"cookie", b"y=2")])
+    assert headers.index == {b"a": b"1, 2", b"cookie": b"x=1; y=2"}
+
+
+def test_set_replaces_every_field_in_the_place_of_the_first() -> None:
+    headers = Headers([(b"A", b"1"), (b"B", b"2"), (b"a", b"3")])
+    headers.set(b"A", b"4")
+    headers.set(b"C", b"5")
+    assert headers.items == [(b"A", b"4"), (b"B", b"2"), (b"C", b"5")]
+    assert headers.index == {b"a": b"4", b"b": b"2", b"c": b"5"}
+
+
+def test_remove_drops_all_of_a_name_and_copy_is_independent() -> None:
+    headers = Headers([(b"A", b"1"), (b"B", b"2"), (b"a", b"3")])
+    twin = headers.copy()
+    headers.remove(b"A")
+    headers.remove(b"z")
+    assert headers.items == [(b"B", b"2")]
+    assert headers.index == {b"b": b"2"}
+    assert twin.items == [(b"A", b"1"), (b"B", b"2"), (b"a", b"3")]

@@ -1,0 +1,41 @@
+"""One side of a comparison: where to send, and whose CPU and memory count."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tests.bench.load import Target
+from tests.bench.process import Program, cpu_seconds, rss_bytes
+
+
+@dataclass(frozen=True)
+class Subject:
+    """`measured` are the proxies (both of a sidecar path); `running` all that must be ended."""
+
+    name: str
+    target: Target
+    measured: tuple[Program, ...]
+    running: tuple[Program, ...]
+
+    def cpu_seconds(self) -> float:
+        return sum(cpu_seconds(program.pid) for program in self.measured)
+
+    def rss_bytes(self) -> int:
+        return sum(rss_bytes(program.pid) for program in self.measured)
+
+    def alive(self) -> None:
+        for program in self.running:
+            program.alive()
+
+
+@contextlib.contextmanager
+def ending(*subjects: Subject) -> Iterator[None]:
+    """End every program of the subjects, last born first."""
+    try:
+        yield
+    finally:
+        for subject in subjects:
+            for program in reversed(subject.running):
+                program.stop()
