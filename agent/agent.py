@@ -36,6 +36,7 @@ from mesh import config
 from mesh.errors import MeshError
 from mesh.feed.message import Rejected
 from mesh.feed.node import InboundPort, Node
+from mesh.net.batch import WriteBatch
 from mesh.net.http import serve_http
 from mesh.net.tcp import TcpListener, listen
 from mesh.telemetry.log import get_logger
@@ -74,7 +75,7 @@ class Agent:
         self._rng = rng
         self._needs_identity = needs_identity
         self._log = get_logger("agent")
-        self._clock = trio.current_time
+        self._clock = trio.lowlevel.current_clock().current_time
         self._started = trio.current_time()
         self._prebound, ports = _bind_inbound(bootstrap)
         self.node: Node = msgspec.structs.replace(bootstrap.node, ports=ports)
@@ -107,6 +108,8 @@ class Agent:
         async with trio.open_nursery() as services:
             services.start_soon(serve_http, admin, Admin(self).handle)
             self._open_access_log(services)
+            batch = self._dataplane.batch = WriteBatch(services)
+            trio.lowlevel.add_instrument(batch)
             self._upkeep = Upkeep(
                 services,
                 dns_refresh_rate=self._bootstrap.settings.dns_refresh_rate,
@@ -232,6 +235,7 @@ class Agent:
             stats=self._stats.cluster(settings.name),
             codec_limits=CodecLimits(limits.max_request_headers_kb * 1024, limits.max_headers_count),
             engine=limits.codec,
+            batch=lambda: self._dataplane.batch,
         )
 
     def _take_identity(self, identity: Identity) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import random
 import ssl
 from collections.abc import Callable
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -18,6 +19,7 @@ from agent.exchange.record import Record
 from mesh import config
 from mesh.feed.node import Node
 from mesh.identity.spiffe import SpiffeId
+from mesh.net.batch import WriteBatch
 from mesh.net.tcp import Transport
 
 if TYPE_CHECKING:
@@ -109,11 +111,23 @@ class Dataplane:
         self.wall = wall
         self.rng = rng
         self.plan: Plan
+        self.batch: WriteBatch | None = None
+        self._date = b""
+        self._date_second = -1
         self.identity: Identity | None = None
         self.connections: set[Downstream] = set()
         self.draining = False
         self.access_log: AccessLogWriter | None = None
         self.format_access_log: Callable[[Record, float], bytes] | None = None
+
+    def http_date(self) -> bytes:
+        """Now as an IMF-fixdate (RFC 9110 5.6.7), rendered once a second."""
+        now = self.wall()
+        second = int(now)
+        if second != self._date_second:
+            self._date_second = second
+            self._date = formatdate(second, usegmt=True).encode()
+        return self._date
 
     def downstream_full(self) -> bool:
         """Whether one more connection would exceed `max_connections`."""

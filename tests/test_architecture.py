@@ -21,8 +21,8 @@ PACKAGES = ("mesh", "agent", "pilot")
 # The joiners: the only modules of mesh that may import agent and pilot, and only when they are used (lazily).
 JOINERS = ("mesh/ctl/", "mesh/testing/", "mesh/sim/mesh.py")
 
-# Joiners that may do it at the top, because only commands that read files import them, and those lazily.
-EAGER_JOINERS = ("mesh/ctl/files.py", "mesh/ctl/validate.py")
+# Joiners that may do it at the top, because commands import them lazily in their turn.
+EAGER_JOINERS = ("mesh/ctl/files.py", "mesh/ctl/standalone.py", "mesh/ctl/validate.py")
 # What each script may not load before it knows what it is asked for.
 LIGHT_SCRIPTS = {
     "mesh.ctl.main": ("agent", "pilot", "trio"),

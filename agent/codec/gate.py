@@ -39,8 +39,10 @@ _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BAD_BYTE: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|(?<!\r)\n")
 _VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
 # Narrower than RFC 3986's reg-name: sub-delims and %-escapes never name a host, but they do fool host policies.
-_HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~\-]+|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
-_HOST_PORT: Final = re.compile(rb"(?:[A-Za-z0-9._~\-]+|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}")
+_NAME: Final = rb"(?:[A-Za-z0-9._~\-]+|\[[0-9A-Fa-f:.]{2,45}\])"
+_PORT: Final = rb"(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+_HOST: Final = re.compile(rb"%b(?::%b?)?" % (_NAME, _PORT))
+_HOST_PORT: Final = re.compile(rb"%b:%b" % (_NAME, _PORT))
 _ABSOLUTE: Final = re.compile(rb"(https?)://([^/?]*)(.*)", re.IGNORECASE)
 _METHODS: Final = frozenset((b"GET", b"POST", b"PUT", b"DELETE", b"HEAD", b"OPTIONS", b"PATCH", b"TRACE"))
 
@@ -124,7 +126,7 @@ def split_target(method: bytes, target: bytes) -> tuple[bytes, bytes | None, byt
     if not is_target(target):
         raise ProtocolError(400, "fragment_in_target" if b"#" in target else "bad_target")
     if method == b"CONNECT":
-        if not _HOST_PORT.fullmatch(target) or not _is_port(target):
+        if not _HOST_PORT.fullmatch(target):
             raise ProtocolError(400, "bad_target_form")
         return b"http", target, b""
     if target[0] == 0x2F:
@@ -145,12 +147,7 @@ def split_target(method: bytes, target: bytes) -> tuple[bytes, bytes | None, byt
 
 def is_host(value: bytes) -> bool:
     """Whether `value` is host or host:port: no userinfo, no list, no path, a port that exists."""
-    return _HOST.fullmatch(value) is not None and (b":" not in value or _is_port(value))
-
-
-def _is_port(value: bytes) -> bool:
-    port = value.rpartition(b":")[2]
-    return port == b"" or port[-1:] == b"]" or (port[0] != 0x30 and int(port) <= 65535)
+    return _HOST.fullmatch(value) is not None
 
 
 def parse_request(head: bytes, limits: Limits, read: FieldReader, counts: dict[str, int]) -> RequestHead:
@@ -191,7 +188,7 @@ def finish_request(request: RequestHead, authority: bytes | None, limits: Limits
     if host is None:
         if modern:
             raise ProtocolError(400, "missing_host")
-    elif not is_host(host):
+    elif not _HOST.fullmatch(host):
         names = [name for name, _ in headers.items if name.lower() == b"host"]
         raise ProtocolError(400, "duplicate_host" if len(names) > 1 else "bad_host")
     if authority is None:

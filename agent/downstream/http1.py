@@ -147,6 +147,8 @@ async def serve_http1(downstream: Downstream, chain: config.HttpChain, dataplane
     )
     codec = http1_server(limits, settings.codec)
     stream = Http1Stream(downstream, codec)
+    if dataplane.batch is not None:
+        downstream.transport.batch_writes(dataplane.batch)
     in_head = False
     lingering = False
     with downstream.scope:

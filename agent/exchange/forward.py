@@ -11,7 +11,7 @@ import trio
 
 from agent.codec.message import ProtocolError, ResponseHead
 from agent.dataplane import Dataplane
-from agent.exchange import faults, forwarding, reply
+from agent.exchange import faults, forwarding
 from agent.exchange.faults import ProxyFault
 from agent.exchange.record import Record
 from agent.exchange.relay import RequestBody, Stream, relay_request, relay_response
@@ -203,7 +203,8 @@ class Forward:
         if self._retry.wants_response(status, response.headers) and self._admit_retry():
             return False
         self.committed = True
-        scope.deadline = self._deadline  # the timeout of one try ends with its head
+        if scope.deadline != self._deadline:
+            scope.deadline = self._deadline  # the timeout of one try ends with its head
         self._record.upstream_service_time = round((self._dataplane.clock() - started) * 1000)
         self._record.details = "via_upstream"
         self._record.response_code = status
@@ -223,7 +224,7 @@ class Forward:
         if self._chain.server_name:
             headers.set(b"server", self._chain.server_name.encode())
         if b"date" not in headers.index:
-            headers.add(b"date", reply.http_date(self._dataplane))
+            headers.add(b"date", self._dataplane.http_date())
         if b"grpc-status" in headers.index:
             self._record.grpc_status = headers.index[b"grpc-status"].decode("latin-1")
         self._route.finalize_response(response, self._stream.head, self._target, self._record)

@@ -5,7 +5,6 @@ Texts and details are Envoy's. Every local reply names its reason in `x-mesh-rep
 
 from __future__ import annotations
 
-from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
@@ -29,13 +28,8 @@ def local_response(
         headers.add(b"content-type", b"text/plain")
     if status >= 200 and status not in (204, 304):
         headers.set(b"content-length", b"%d" % len(body))
-    headers.add(b"date", http_date(dataplane))
+    headers.add(b"date", dataplane.http_date())
     return ResponseHead(status, headers, content_length=len(body), keep_alive=keep_alive), body
-
-
-def http_date(dataplane: Dataplane) -> bytes:
-    """Now as an IMF-fixdate."""
-    return formatdate(dataplane.wall(), usegmt=True).encode()
 
 
 def fault_response(

@@ -25,6 +25,7 @@ from agent.upstream.pool import Pool
 from agent.upstream.stats import ClusterStats
 from mesh import config
 from mesh.net.authority import split_port
+from mesh.net.batch import WriteBatch
 from mesh.net.tcp import Transport, resolve
 
 Key = tuple[str, int]
@@ -51,6 +52,7 @@ class Cluster:
         stats: ClusterStats,
         codec_limits: CodecLimits,
         engine: str = "auto",
+        batch: Callable[[], WriteBatch | None] = lambda: None,
     ) -> None:
         self.name = settings.name
         self.config = settings
@@ -69,6 +71,7 @@ class Cluster:
         self._identity = identity
         self._codec_limits = codec_limits
         self._engine = engine
+        self._batch = batch
         self._waiting: deque[trio.Event] = deque()
 
     # What a push changes
@@ -210,6 +213,9 @@ class Cluster:
             self._release_connection()
             raise
         self._count_opened(endpoint)
+        batch = self._batch()
+        if batch is not None:
+            transport.batch_writes(batch)
         codec = http1_client(self._codec_limits, self._engine)
         return Http1Connection(transport, codec, endpoint, self.clock())
 

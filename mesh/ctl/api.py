@@ -30,9 +30,12 @@ class PilotApi:
         """The JSON at `path`; empty query values are left out."""
         return json.loads(self._call("GET", path, query, None, _TIMEOUT))
 
-    def post(self, path: str, body: bytes, *, wait: float = 0.0, **query: str) -> Any:
-        """Send `body`, wait for the answer `wait` seconds longer than usual, return its JSON."""
-        return json.loads(self._call("POST", path, query, body, _TIMEOUT + wait))
+    def post(self, path: str, body: bytes, *, wait: float | None = None, **query: str) -> Any:
+        """Send `body`, return the JSON answer; with `wait` the pilot answers when agents have acknowledged, or
+        after that many seconds."""
+        if wait is not None:
+            query["wait"] = f"{wait:g}"
+        return json.loads(self._call("POST", path, query, body, _TIMEOUT + (wait or 0)))
 
     def _call(self, method: str, path: str, query: Mapping[str, str], body: bytes | None, timeout: float) -> bytes:
         words = urllib.parse.urlencode({key: value for key, value in query.items() if value})

@@ -45,9 +45,11 @@ class PilotAddress(msgspec.Struct, frozen=True):
     token: str
 
 
-def pointer_file() -> Path:
-    """Where the pointer lies; the folder may not be there."""
-    return Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp") / f"trioweave-{os.getuid()}" / "current.json"
+def pointer_file(runtime_dir: str = "") -> Path:
+    """Where the pointer lies (for another runtime folder than ours when given); its folder may not be there."""
+    return (
+        Path(runtime_dir or os.environ.get("XDG_RUNTIME_DIR") or "/tmp") / f"trioweave-{os.getuid()}" / "current.json"
+    )
 
 
 def publish(current: Current) -> None:

@@ -7,7 +7,6 @@ and leaves nothing behind. The acceptance script of --check is check.py.
 from __future__ import annotations
 
 import http.client
-import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import NamedTuple
 import click
 import trio
 
-from mesh.ctl import tour, traffic
+from mesh.ctl import tour, traffic, volley
 from mesh.ctl.interrupt import run_until_interrupted
 from mesh.ctl.local_mesh import START_TIME, LocalMesh, Workload, app_port, open_local_mesh
 from mesh.ctl.processes import FileLog, LogSink, PrefixedLog
@@ -86,9 +85,9 @@ async def serve(port: int, *, with_load: bool, verbose: bool) -> None:
         async with open_local_mesh(log, prefix="demo") as mesh:
             log.keep_in(mesh.state_dir / "logs")
             running = await start(mesh, store, port)
-            mesh.publish(os.getpid(), running.page)
+            await mesh.publish(running.page)
             print(f"ready page={running.page} dashboard={mesh.pilot.ready['dashboard']}", flush=True)
-            v3 = app_port(mesh.supervisor.processes["reviews-v3"])
+            v3 = await app_port(mesh.supervisor.processes["reviews-v3"].ready["admin"])
             print(tour.text(running.page, store / "samples", mesh.pilot.pid, v3), flush=True)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_keep_published, running)
@@ -108,7 +107,21 @@ async def start(mesh: LocalMesh, store: Path, port: int) -> Running:
     async with trio.open_nursery() as nursery:
         for process in (gateway, *processes):
             nursery.start_soon(process.wait_ready, START_TIME)
-    return Running(mesh, gateway.ready["listen"].partition(",")[0])
+    running = Running(mesh, gateway.ready["listen"].partition(",")[0])
+    await _wait_page(running)
+    return running
+
+
+async def _wait_page(running: Running) -> None:
+    """Agents are ready a moment before their apps: wait until the whole page is there. Raises MeshError."""
+    reply = volley.Reply(0, "not asked")
+    with trio.move_on_after(START_TIME):
+        while True:
+            reply = await trio.to_thread.run_sync(volley.ask, running.gateway, "/productpage", abandon_on_cancel=True)
+            if reply.status == 200 and "Sorry" not in reply.text:
+                return
+            await trio.sleep(0.1)
+    raise MeshError(f"{running.page} does not answer as it should: {volley.statuses([reply])}")
 
 
 def _workload(store: Path, service: str, version: str) -> Workload:
@@ -152,7 +165,7 @@ async def _keep_published(running: Running) -> None:
         await pilot.wait_ended(start)
         print(f"the pilot is gone; it returns in {_PILOT_RETURNS_AFTER:g} s", file=sys.stderr, flush=True)
         await pilot.wait_ready(2 * START_TIME, start=start + 1, retry=True)
-        running.mesh.publish(os.getpid(), running.page)
+        await running.mesh.publish(running.page)
         print(f"the pilot is back as process {pilot.pid}", file=sys.stderr, flush=True)
 
 

@@ -6,13 +6,17 @@ Everything lives in one state folder, which goes when the mesh ends.
 
 from __future__ import annotations
 
+import json
+import os
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mesh.ctl import current
+import trio
+
+from mesh.ctl import api, current
 from mesh.ctl.processes import LogSink, Process, Program, Supervisor, open_supervisor, program_argv, remove_tree
 from mesh.errors import MeshError
 
@@ -111,15 +115,16 @@ class LocalMesh:
             )
         )
 
-    def publish(self, pid: int, page: str = "") -> None:
+    async def publish(self, page: str = "") -> None:
         """Make this the mesh that meshctl finds by itself."""
-        running = {
-            name: current.Running(process.pid, process.ready.get("admin", ""), app_port(process))
-            for name, process in self.supervisor.processes.items()
-        }
+        running = {}
+        for name, process in self.supervisor.processes.items():
+            admin = process.ready.get("admin", "")
+            port = await app_port(admin) if process.program.stage == _STAGE_WORKLOAD and admin else 0
+            running[name] = current.Running(process.pid, admin, port)
         dashboard = self.pilot.ready["dashboard"]
         current.publish(
-            current.Current(dashboard, str(self.token_file), pid, str(self.state_dir), page, processes=running)
+            current.Current(dashboard, str(self.token_file), os.getpid(), str(self.state_dir), page, running)
         )
 
     def _agent_flags(self) -> list[str]:
@@ -133,9 +138,14 @@ def host_and_port(url: str) -> str:
     return url.partition("://")[2].partition("/")[0]
 
 
-def app_port(process: Process) -> int:
-    """The port of the app behind a sidecar, or 0 where its ready line does not tell."""
-    return int(process.ready.get("app", "").rpartition(":")[2] or 0)
+async def app_port(admin: str) -> int:
+    """The port of the app behind the sidecar with this admin URL; 0 when it does not tell."""
+    try:
+        answer = await trio.to_thread.run_sync(api.fetch, f"{admin}/server_info", abandon_on_cancel=True)
+        ports = json.loads(answer)["node"].get("ports", [])
+    except MeshError:
+        return 0
+    return int(ports[0]["app_port"]) if ports else 0
 
 
 @asynccontextmanager

@@ -15,7 +15,6 @@ from mesh.ctl.api import PilotApi
 from mesh.ctl.pilot_option import with_pilot
 from mesh.errors import MeshError
 
-_SUFFIXES = (".yaml", ".yml", ".json")
 # kubectl's short names, for fingers that know them.
 _SHORT = {
     "vs": "VirtualService",
@@ -54,7 +53,7 @@ def apply_command(paths: tuple[str, ...], wait: bool, within: float, output: str
     if not paths:
         raise click.UsageError("nothing to apply; write -f PATH")
     body = _checked(read_texts(paths))
-    answer = api.post("/api/apply", body, wait=within, **({"wait": f"{within:g}"} if wait else {}))
+    answer = api.post("/api/apply", body, wait=within if wait else None)
     _finish(answer, output, reports=_reports(api, answer["objects"]))
 
 
@@ -78,14 +77,14 @@ def delete_command(
     api: PilotApi,
 ) -> None:
     """Take objects away that `apply` brought: KIND NAME, or those that stand in files."""
-    waiting = {"wait": f"{within:g}"} if wait else {}
+    waiting = within if wait else None
     if bool(paths) == bool(kind and name):
         raise click.UsageError("write either KIND NAME or -f PATH")
     if paths:
-        answer = api.post("/api/delete", _checked(read_texts(paths)), wait=within, **waiting)
+        answer = api.post("/api/delete", _checked(read_texts(paths)), wait=waiting)
     else:
         asked = {"kind": kind_name(str(kind)), "name": str(name), "namespace": namespace or "default"}
-        answer = api.post("/api/delete", b"", wait=within, **asked, **waiting)
+        answer = api.post("/api/delete", b"", wait=waiting, **asked)
     _finish(answer, output, reports=[])
 
 
@@ -131,21 +130,20 @@ def kind_name(text: str) -> str:
 
 def read_texts(paths: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
     """(name, content) of each file; a folder gives its YAML and JSON files in order. Raises MeshError."""
+    from pilot.sources.folder import SUFFIXES, config_files
+
     for path in paths:
         if path == "-":
             yield "<stdin>", sys.stdin.buffer.read()
             continue
-        folder = Path(path)
-        files = [folder]
-        if folder.is_dir():
-            files = sorted(file for file in folder.rglob("*") if file.suffix in _SUFFIXES and file.is_file())
+        try:
+            files = list(config_files(Path(path)))
             if not files:
-                raise MeshError(f"{path}: no file ends in {', '.join(_SUFFIXES)}; name another folder or a file")
-        for file in files:
-            try:
+                raise MeshError(f"{path}: no file in it ends in {', '.join(SUFFIXES)}; name another folder or a file")
+            for file in files:
                 yield str(file), file.read_bytes()
-            except OSError as exc:
-                raise MeshError(f"{file}: {exc.strerror}; name a readable file or folder") from exc
+        except OSError as exc:
+            raise MeshError(f"{exc.filename or path}: {exc.strerror}; name a readable file or folder") from exc
 
 
 def _checked(texts: Iterator[tuple[str, bytes]]) -> bytes:

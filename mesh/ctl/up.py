@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -56,9 +55,9 @@ async def serve(mesh_file: up_file.MeshFile, folder: Path, log: LogSink) -> None
             gateway = mesh.start_gateway(mesh_file.expose_port)
             ready = await gateway.wait_ready(START_TIME)
             words.append(f"url=http://{ready['listen'].partition(',')[0]}/")
-        mesh.publish(os.getpid())
+        await mesh.publish()
         await _wait_all(processes)
-        mesh.publish(os.getpid())
+        await mesh.publish()
         print("ready", *words, f"dashboard={mesh.pilot.ready['dashboard']}", flush=True)
         await _keep_published(mesh)
 
@@ -76,5 +75,5 @@ async def _keep_published(mesh: LocalMesh) -> None:
         await trio.sleep(1.0)
         starts = {name: process.starts for name, process in mesh.supervisor.processes.items() if process.is_ready}
         if any(known[name] != count for name, count in starts.items()):
-            mesh.publish(os.getpid())
+            await mesh.publish()
             known.update(starts)

@@ -23,6 +23,8 @@ Key: TypeAlias = tuple[ResourceKind, str]
 KINDS: tuple[ResourceKind, ...] = ("cluster", "endpoints", "route", "listener")
 Lane = Literal["config", "endpoints"]
 
+_REMOVED = ""  # stands for the hash of a refused removal; the next offer tries it again
+
 
 class Encoded(Struct, frozen=True):
     """One resource as it travels: its content hash and its JSON. Shared by all sessions that send it."""
@@ -140,8 +142,9 @@ class PilotSession:
             self._held.pop(key, None)
         else:
             self._held[key] = before
-        if sent is not None and key in self._wanted and self._wanted[key].hash == sent:
-            self._refused[key] = (sent, reason)
+        wanted = self._wanted[key].hash if key in self._wanted else None
+        if wanted == sent:
+            self._refused[key] = (sent or _REMOVED, reason)
 
     @property
     def outstanding(self) -> bool:
@@ -185,7 +188,7 @@ class PilotSession:
                 continue
             changes[key] = (self._held.get(key), encoded.hash)
         for key, before in self._held.items():
-            if key[0] in chosen and key not in self._wanted and key not in flying:
+            if key[0] in chosen and key not in self._wanted and key not in flying and key not in self._refused:
                 changes[key] = (before, None)
         return changes
 

@@ -16,7 +16,10 @@ from typing import Final, Protocol
 import trio
 from trio.lowlevel import checkpoint, notify_closing, wait_readable, wait_writable
 
+from mesh.net.batch import MAX_BYTES, WriteBatch
+
 _CHUNK: Final = 65536
+_STALLED: Final = 60.0  # seconds that a blocked write may make no progress
 _BURST: Final = 16  # immediate successes before a checkpoint; 16 x 64 KiB is about a millisecond of work
 _LINGER_RESET: Final = struct.pack("ii", 1, 0)
 
@@ -36,6 +39,9 @@ class Transport(Protocol):
 
     async def send_eof(self) -> None:
         """Tell the peer that no more is coming."""
+
+    def batch_writes(self, batch: WriteBatch) -> None:
+        """Let small writes wait for the end of the scheduler's pass; their errors show at the next call."""
 
     def unread(self, data: bytes) -> None:
         """Put bytes back: the next `receive` gives them first."""
@@ -61,7 +67,20 @@ class Transport(Protocol):
 class TcpTransport:
     """A connected, non-blocking TCP socket; owns it."""
 
-    __slots__ = ("_burst", "_closed", "_pushed", "_recv", "_send", "local", "remote", "sock")
+    __slots__ = (
+        "_batch",
+        "_burst",
+        "_closed",
+        "_error",
+        "_finished",
+        "_out",
+        "_pushed",
+        "_recv",
+        "_send",
+        "local",
+        "remote",
+        "sock",
+    )
 
     def __init__(self, sock: socket.socket, local: str, remote: str) -> None:
         self.sock = sock
@@ -72,6 +91,10 @@ class TcpTransport:
         self._pushed = b""
         self._burst = 0
         self._closed = False
+        self._batch: WriteBatch | None = None
+        self._out = b""
+        self._error: OSError | None = None
+        self._finished: trio.Event | None = None
 
     async def receive(self) -> bytes:
         if self._pushed:
@@ -104,6 +127,15 @@ class TcpTransport:
                 raise self._broken(exc) from exc
 
     async def send(self, data: bytes) -> None:
+        if self._batch is not None:
+            if self._error is not None:
+                raise self._broken(self._error)
+            if self._out:
+                await self._flush()
+            elif len(data) <= MAX_BYTES and not self._closed:
+                self._out = data
+                self._batch.add(self)
+                return
         try:
             sent = self._send(data)
         except BlockingIOError:
@@ -128,22 +160,74 @@ class TcpTransport:
                     raise self._broken(exc) from exc
 
     async def send_eof(self) -> None:
+        if self._out:
+            await self._flush()
         try:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError as exc:
             raise self._broken(exc) from exc
+
+    def batch_writes(self, batch: WriteBatch) -> None:
+        self._batch = batch
+
+    def flush_nowait(self) -> None:
+        """Write what waits for the batch; what the socket does not take is finished by a task of the batch's."""
+        if not self._out or self._finished is not None:
+            return
+        try:
+            sent = self._send(self._out)
+        except BlockingIOError:
+            sent = 0
+        except OSError as exc:
+            self._error = exc
+            self._out = b""
+            return
+        self._out = self._out[sent:]
+        if self._out and self._batch is not None:
+            self._finished = trio.Event()
+            self._batch.finish_later(self)
+
+    async def finish_write(self) -> None:
+        """Wait for room until all is written, or the peer breaks, or nothing moves for a minute."""
+        try:
+            while self._out:
+                with trio.fail_after(_STALLED):
+                    await wait_writable(self.sock)
+                self._out = self._out[self._send(self._out) :]
+        except (OSError, trio.ClosedResourceError, trio.TooSlowError) as exc:
+            self._error = exc if isinstance(exc, OSError) else OSError(errno.ETIMEDOUT, "the peer reads nothing")
+            self._out = b""
+        finally:
+            assert self._finished is not None
+            self._finished.set()
+            self._finished = None
+            if self._closed:
+                self._close()
+
+    async def _flush(self) -> None:
+        self.flush_nowait()
+        if self._finished is not None:
+            await self._finished.wait()
+        if self._error is not None:
+            raise self._broken(self._error)
 
     def unread(self, data: bytes) -> None:
         self._pushed = data + self._pushed
 
     def close(self) -> None:
         if not self._closed:
+            self.flush_nowait()
             self._closed = True
-            notify_closing(self.sock)
-            self.sock.close()
+            if self._finished is None:
+                self._close()
+
+    def _close(self) -> None:
+        notify_closing(self.sock)
+        self.sock.close()
 
     def reset(self) -> None:
         if not self._closed:
+            self._out = b""
             try:
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
             except OSError:

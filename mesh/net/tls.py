@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import trio
 
+from mesh.net.batch import WriteBatch
 from mesh.net.tcp import Transport
 
 
@@ -109,6 +110,9 @@ class TlsTransport:
             pass  # the peer's close_notify has not come yet; ours is in the buffer
         await self._flush()
         await self.inner.send_eof()
+
+    def batch_writes(self, batch: WriteBatch) -> None:
+        self.inner.batch_writes(batch)
 
     def unread(self, data: bytes) -> None:
         self._pushed = data + self._pushed

@@ -83,9 +83,9 @@ def _destinations(spec: VirtualService) -> Iterator[tuple[Path, Destination]]:
             yield (*here, "mirror"), http.mirror
         for number, mirror in enumerate(http.mirrors):
             yield (*here, "mirrors", number, "destination"), mirror.destination
-    for name, routes in (("tls", spec.tls), ("tcp", spec.tcp)):
-        for index, route in enumerate(routes):
-            for number, target in enumerate(route.route):
+    for name, rules in (("tls", [r.route for r in spec.tls]), ("tcp", [r.route for r in spec.tcp])):
+        for index, route in enumerate(rules):
+            for number, target in enumerate(route):
                 yield ("spec", name, index, "route", number, "destination"), target.destination
 
 

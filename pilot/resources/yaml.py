@@ -217,7 +217,7 @@ class _Builder:
             line, column = event.start_mark.line + 1, event.start_mark.column + 1
             key = self._key(event, line, column)
             value, mark = self._value(next(self._events), depth + 1)
-            if key == "<<" and event.style is None:
+            if key == "<<" and isinstance(event, yaml.ScalarEvent) and event.implicit[0]:
                 merged.append((value, mark))
             elif key in values:
                 self.errors.append(

@@ -200,9 +200,9 @@ def ask(
     if "request_b64" in case:
         server = http1_server(LIMITS, engine)
         server.receive_data(decode(case["request_b64"]))
-        event = server.next_event()
-        assert isinstance(event, RequestHead)
-        request = event
+        asked = server.next_event()
+        assert isinstance(asked, RequestHead)
+        request = asked
     codec = http1_client(LIMITS, engine)
     codec.send_head(request)
     if not request.content_length:

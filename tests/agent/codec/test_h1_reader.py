@@ -82,10 +82,3 @@ def test_garbage_is_refused_before_its_head_ends() -> None:
     with pytest.raises(ProtocolError) as caught:
         codec.next_event()
     assert caught.value.reason == "http_0_9"
-
-
-def test_any_buffer_type_is_copied_in() -> None:
-    codec = http1_server(Limits())
-    codec.receive_data(bytearray(GET[:5]))
-    codec.receive_data(memoryview(GET)[5:])
-    assert isinstance(codec.next_event(), RequestHead)

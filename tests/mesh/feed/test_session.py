@@ -153,6 +153,19 @@ class TestPilot:
         offer(session, snapshot(cluster("a")))
         assert session.next_push() is None
 
+    def test_refused_removal_is_tried_again_with_the_next_offer(self) -> None:
+        session = PilotSession()
+        offer(session, snapshot(cluster("a"), cluster("b")))
+        session.next_push()
+        session.receive(Ack(1))
+        offer(session, snapshot(cluster("a")))
+        session.next_push()
+        session.receive(Nack(2, (Rejected("cluster", "b", "in use"),)))
+        assert session.next_push() is None
+        assert session.rejections == [Rejected("cluster", "b", "in use")]
+        offer(session, snapshot(cluster("a")))
+        assert names(session.next_push()) == ([], ["b"])
+
     def test_stale_answers_change_nothing(self) -> None:
         session = PilotSession()
         offer(session, snapshot(cluster("a")))
@@ -302,6 +315,7 @@ def test_whatever_happens_both_ends_agree_in_the_end(seed: int) -> None:
     def answer() -> None:
         push = flying.pop(0)
         touched = [Rejected(u.kind, u.name, "no") for u in push.upserts if rng.random() < 0.1]
+        touched += [Rejected(r.kind, r.name, "no") for r in push.removals if rng.random() < 0.1]
         pilot.receive(deliver(agent, push, *touched))
 
     for _ in range(60):
@@ -323,4 +337,4 @@ def test_whatever_happens_both_ends_agree_in_the_end(seed: int) -> None:
     held = {(kind, name): h for kind, known in agent.known().items() for name, h in known.items()}
     for key, encoded in pilot.wanted.items():
         assert key in refused or held.get(key) == encoded.hash
-    assert {key for key in held if key not in pilot.wanted} == set()
+    assert {key for key in held if key not in pilot.wanted and key not in refused} == set()
