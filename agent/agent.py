@@ -165,6 +165,8 @@ class Agent:
             return
         formatter = AccessLog.compile(settings.access_log_format or None, settings.access_log_encoding)
         writer = AccessLogWriter(settings.access_log_file, lambda reason: self._stats.refused("access_log", reason))
+        for operator in formatter.not_served:
+            self._log.warning("an access log operator is not served; it is written as -", operator=operator)
         self._dataplane.format_access_log = formatter
         self._dataplane.access_log = writer
         services.start_soon(writer.run)
@@ -219,7 +221,12 @@ class Agent:
         assert self._listeners is not None
         assert self._upkeep is not None
         plan, rejected = compile_plan(snapshot, self._plan, self._make_cluster)
+        gone = self._plan.clusters.keys() - plan.clusters.keys() if self._plan is not None else ()
         self._plan = self._dataplane.plan = plan
+        for name in gone:
+            self._stats.forget_cluster(name)
+        for sentence in plan.reports():
+            self._log.warning("a route is served in part", what=sentence)
         self._upkeep.adopt(plan.clusters.values(), snapshot.endpoints)
         rejected += self._listeners.apply(snapshot.listeners.values())
         self._configured.set()
@@ -236,6 +243,7 @@ class Agent:
             codec_limits=CodecLimits(limits.max_request_headers_kb * 1024, limits.max_headers_count),
             engine=limits.codec,
             batch=lambda: self._dataplane.batch,
+            refused=self._stats.refused,
         )
 
     def _take_identity(self, identity: Identity) -> None:

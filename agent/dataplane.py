@@ -112,6 +112,8 @@ class Dataplane:
         self.rng = rng
         self.plan: Plan
         self.batch: WriteBatch | None = None
+        self.now = clock()
+        """A recent time: good enough for idle deadlines, and free."""
         self._date = b""
         self._date_second = -1
         self.identity: Identity | None = None
@@ -135,7 +137,7 @@ class Dataplane:
 
     def finish(self, record: Record) -> None:
         """An exchange is over: metrics and one line in the access log."""
-        record.end = self.clock()
+        record.end = self.now = self.clock()
         self.stats.record(record)
         self._log(record)
 
@@ -153,6 +155,7 @@ class Dataplane:
 
         Called a few times a second: one pass here is cheaper than a timer and a watcher per request.
         """
+        self.now = now
         for connection in self.connections:
             if connection.deadline <= now:
                 connection.timed_out = True

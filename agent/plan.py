@@ -42,10 +42,17 @@ _BLOCK_ALL: Final = config.RouteConfig(
 class Plan:
     """Route tables and living clusters of one snapshot."""
 
-    __slots__ = ("_allow_any", "_block_all", "_by_authority", "clusters", "snapshot", "tables")
+    __slots__ = ("_allow_any", "_block_all", "_by_authority", "_fresh", "clusters", "snapshot", "tables")
 
-    def __init__(self, snapshot: config.Snapshot, tables: dict[str, RouteTable], clusters: dict[str, Cluster]) -> None:
+    def __init__(
+        self,
+        snapshot: config.Snapshot,
+        tables: dict[str, RouteTable],
+        clusters: dict[str, Cluster],
+        fresh: dict[str, RouteTable] | None = None,
+    ) -> None:
         self.snapshot = snapshot
+        self._fresh = fresh or {}
         self.tables = tables
         self.clusters = clusters
         self._allow_any = _only_route(_ALLOW_ANY, clusters)
@@ -62,6 +69,16 @@ class Plan:
             if table.host_known(head.authority):
                 raise faults.no_route()
         return self._unknown_host(chain)
+
+    def reports(self) -> list[str]:
+        """What the tables that were compiled for this plan leave out or serve in another way, in sentences."""
+        found = [f"{name}: {sentence}" for name, table in self._fresh.items() for sentence in table.reports]
+        for name, table in self._fresh.items():
+            for route in table.routes():
+                words = ", ".join(route.retry.unserved) if route.retry is not None else ""
+                if words:
+                    found.append(f"{name}: route {route.name}: retry conditions not served: {words}")
+        return found
 
     def _unknown_host(self, chain: config.HttpChain) -> CompiledRoute:
         if chain.unknown_host == "allow_any":
@@ -126,7 +143,7 @@ def compile_plan(
         if table is not None:
             table.bind(clusters.get, compile_retry)
             tables[name] = table
-    return Plan(snapshot, tables, clusters), rejections
+    return Plan(snapshot, tables, clusters, fresh), rejections
 
 
 def _carry_clusters(

@@ -18,6 +18,7 @@ from mesh.feed.transport import FeedClosed, Transport
 from mesh.identity.contexts import ContextError, feed_client_context
 
 _CONNECT_WAIT: Final = 10.0
+_CLOSE_WAIT: Final = 0.25  # when cancelled, nothing reads the answer to our close
 _MAX_MESSAGE: Final = 256 * 1024 * 1024  # a full push of a big mesh; the pilot is trusted
 _RECEIVE_BUFFER: Final = 65536
 _Stream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
@@ -80,17 +81,23 @@ class WebSocketWay:
         token = self._token(needed=certificate is None)
         context = self._context(certificate) if self._secure else None
         failure: MeshError | None = None
-        async with trio.open_nursery() as nursery:
-            try:
-                socket = await self._open(nursery, context, token)
+        try:
+            async with trio.open_nursery() as nursery:
                 try:
-                    yield _WebSocketTransport(socket)
-                finally:
-                    with trio.move_on_after(1, shield=True):
-                        await socket.aclose()
-            except MeshError as exc:  # kept, not raised here: the nursery would wrap it in a group
-                failure = exc
-            nursery.cancel_scope.cancel()
+                    socket = await self._open(nursery, context, token)
+                    try:
+                        yield _WebSocketTransport(socket)
+                    finally:
+                        with trio.move_on_after(_CLOSE_WAIT, shield=True):
+                            await socket.aclose()
+                except MeshError as exc:  # kept, not raised here: the nursery would wrap it in a group
+                    failure = exc
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:  # the library raises a rejection in its own reading task
+            rejected, rest = group.split(ConnectionRejected)
+            if rest is not None or rejected is None:
+                raise (rest or group) from None
+            failure = self._rejected(rejected)
         if isinstance(failure, Unreachable):
             self._distrusted = certificate
         if failure is not None:
@@ -135,28 +142,34 @@ class WebSocketWay:
 
     async def _open(self, nursery: trio.Nursery, context: ssl.SSLContext | None, token: str) -> WebSocketConnection:
         with trio.move_on_after(_CONNECT_WAIT):
-            stream = await self._open_stream(context)
-            headers = [(b"Authorization", b"Bearer " + token.encode("ascii"))] if token else []
+            stream = _Watched(await self._open_stream(context))
             try:
-                return await wrap_client_stream(
-                    nursery,
-                    stream,
-                    f"{self._host}:{self._port}",
-                    self._path,
-                    extra_headers=headers,
-                    message_queue_size=1,
-                    max_message_size=_MAX_MESSAGE,
-                    receive_buffer_size=_RECEIVE_BUFFER,
-                )
-            except ConnectionRejected as exc:
-                await trio.aclose_forcefully(stream)
-                raise self._rejected(exc.status_code) from None
+                return await self._upgrade(nursery, stream, token)
             except BaseException:
                 await trio.aclose_forcefully(stream)
                 raise
-        raise Unreachable(
-            "timeout", f"{self._url} did not answer within {_CONNECT_WAIT:.0f} s", "check that it is a pilot"
-        )
+        reason = f"{self._url} did not answer within {_CONNECT_WAIT:.0f} s"
+        raise Unreachable("timeout", reason, "check that it is a pilot")
+
+    async def _upgrade(self, nursery: trio.Nursery, stream: _Watched, token: str) -> WebSocketConnection:
+        headers = [(b"Authorization", b"Bearer " + token.encode("ascii"))] if token else []
+        with trio.CancelScope() as scope:
+            stream.on_end = scope.cancel  # the library would wait for the answer for ever
+            socket = await wrap_client_stream(
+                nursery,
+                stream,  # type: ignore[arg-type]  # any stream will do
+                f"{self._host}:{self._port}",
+                self._path,
+                extra_headers=headers,
+                message_queue_size=1,
+                max_message_size=_MAX_MESSAGE,
+                receive_buffer_size=_RECEIVE_BUFFER,
+            )
+            stream.on_end = _nothing
+            return socket
+        # A server that refuses our certificate says so after a TLS 1.3 client has finished its handshake.
+        reason = f"{self._url} closed the connection before the session began"
+        raise Unreachable("closed", reason, "see the pilot's log for the reason")
 
     async def _open_stream(
         self, context: ssl.SSLContext | None
@@ -181,11 +194,46 @@ class WebSocketWay:
             raise
         return secured
 
-    def _rejected(self, status: int) -> Unreachable:
+    def _rejected(self, group: BaseExceptionGroup[ConnectionRejected]) -> Unreachable:
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        status = first.status_code if isinstance(first, ConnectionRejected) else 0
         if status == 401:
             remedy = "copy the token file from the pilot's state folder"
             return Unreachable("unauthorized", f"the pilot at {self._url} does not accept this token", remedy)
         return Unreachable("rejected", f"{self._url} answered {status}", "use the URL that the pilot prints")
+
+
+def _nothing() -> None:
+    return
+
+
+class _Watched(trio.abc.Stream):
+    """A stream that tells when its peer has ended it."""
+
+    def __init__(self, inner: _Stream) -> None:
+        self._inner = inner
+        self.on_end: Callable[[], None] = _nothing
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._inner.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._inner.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        try:
+            data = await self._inner.receive_some(max_bytes)
+        except trio.BrokenResourceError:
+            self.on_end()
+            raise
+        if not data:
+            self.on_end()
+        return data
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
 
 
 class _WebSocketTransport:

@@ -6,7 +6,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
@@ -14,19 +14,23 @@ from agent.feed import Connect, FeedClient
 from agent.websocket import WebSocketWay
 from mesh import config
 from mesh.config import Snapshot
-from mesh.feed.message import Rejected
+from mesh.feed.message import Ack, Hello, Push, Rejected, ToAgent, ToPilot, Welcome, decode_to_agent, encode
 from mesh.feed.node import Node
+from mesh.feed.transport import FeedClosed, Transport
 from mesh.identity.contexts import feed_server_context
 from mesh.telemetry.metrics import Registry
 from pilot.ca import authority as authorities
 from pilot.ca import signing, tokens
 from pilot.push.debounce import Debounce
 from pilot.push.fleet import Fleet
+from pilot.push.memory import memory_pair
 from pilot.push.registrations import Registrations
 from pilot.push.server import FeedServer
+from pilot.push.session import Caller, serve_session
 from pilot.push.stats import PushStats
 from pilot.push.translations import Translated, Translations
 
+M = TypeVar("M", bound=ToAgent)
 NOW = 1_700_000_000.0
 DEADLINE = 20.0
 
@@ -101,7 +105,7 @@ class PilotRig:
         [listener] = await trio.open_tcp_listeners(port, host="127.0.0.1")
         self.port = listener.socket.getsockname()[1]
         server = FeedServer(self.fleet, self.token, lambda: self.context)
-        async with trio.open_nursery() as nursery:
+        async with listener, trio.open_nursery() as nursery:
             nursery.start_soon(self.fleet.run)
             nursery.start_soon(server.serve, listener)
             yield self
@@ -178,3 +182,70 @@ def way(pilot: PilotRig, **overrides: Any) -> WebSocketWay:
     """An agent's way to this pilot, with the right token and trust bundle unless overridden."""
     files = {"token_file": pilot.state_dir / "token", "ca_file": pilot.state_dir / "root-cert.pem"}
     return WebSocketWay(pilot.url, wall=pilot.wall, **{**files, **overrides})
+
+
+class Peer:
+    """An agent's end of a memory pair, played by the test, message by message."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+
+    async def send(self, *messages: ToPilot) -> None:
+        for message in messages:
+            await self.transport.send(encode(message))
+
+    async def receive(self) -> ToAgent:
+        with trio.fail_after(DEADLINE):
+            return decode_to_agent(await self.transport.receive())
+
+    async def expect(self, kind: type[M]) -> M:
+        """The next message, which is of this kind."""
+        message = await self.receive()
+        assert isinstance(message, kind), message
+        return message
+
+    async def join(self, id: str, **fields: Any) -> Push:
+        """Hello, and take the first push."""
+        await self.send(Hello(node(id, **fields)))
+        await self.expect(Welcome)
+        push = await self.expect(Push)
+        await self.send(Ack(push.nonce))
+        return push
+
+    async def ended(self) -> FeedClosed:
+        """Read on until the pilot closes."""
+        try:
+            while True:
+                await self.receive()
+        except FeedClosed as exc:
+            return exc
+
+
+class MemoryMesh:
+    """A fleet, running, with peers over memory."""
+
+    def __init__(self, pilot: PilotRig, nursery: trio.Nursery) -> None:
+        self.pilot = pilot
+        self.nursery = nursery
+        self.gone: list[str] = []
+        self._count = 0
+
+    def peer(self, caller: Caller | None = None) -> Peer:
+        """A new session's other end."""
+        ours, theirs = memory_pair()
+        self._count += 1
+        who = caller or Caller("memory", "test")
+        self.nursery.start_soon(serve_session, ours, who, self.pilot.fleet, f"s{self._count}")
+        return Peer(theirs)
+
+
+@asynccontextmanager
+async def memory_mesh(state_dir: Path, **options: Any) -> AsyncIterator[MemoryMesh]:
+    """A pilot whose agents are played by the test, on the test's clock."""
+    pilot = PilotRig(state_dir, wall=lambda: NOW + trio.current_time(), **options)
+    async with trio.open_nursery() as nursery:
+        mesh = MemoryMesh(pilot, nursery)
+        pilot.fleet.on_workload = lambda arrived, gone: mesh.gone.append(gone.id) if gone else None
+        nursery.start_soon(pilot.fleet.run)
+        yield mesh
+        nursery.cancel_scope.cancel()

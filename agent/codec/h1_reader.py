@@ -114,6 +114,8 @@ class MessageReader(Generic[Head]):
 
     def _next_head(self) -> Head | None:
         buffer = self._buffer
+        if not buffer and not self._eof:
+            return None
         if buffer[:1] == b"\r" and self._max_empty_lines:
             buffer = self._skip_empty_lines()
         end = buffer.find(b"\r\n\r\n", self._scanned) + 4

@@ -157,7 +157,7 @@ async def serve_http1(downstream: Downstream, chain: config.HttpChain, dataplane
                 in_head = False
                 downstream.busy = False
                 idle = chain.idle_timeout or settings.connection_idle_timeout
-                downstream.deadline = dataplane.clock() + idle if idle else _NEVER
+                downstream.deadline = dataplane.now + idle if idle else _NEVER
                 while (event := codec.next_event()) is None:
                     data = await downstream.transport.receive()
                     codec.receive_data(data)
@@ -184,6 +184,9 @@ async def serve_http1(downstream: Downstream, chain: config.HttpChain, dataplane
         except ProtocolError as exc:
             dataplane.stats.refused("http1", exc.reason)
             lingering = await _refuse(stream, codec, dataplane, exc.status, exc.reason)
+        finally:
+            for reason, count in codec.counts.items():
+                dataplane.stats.refused("codec", reason, count)
     if downstream.timed_out:
         dataplane.stats.refused("http1", "request_headers_timeout" if in_head else "idle_timeout")
         if in_head:

@@ -67,6 +67,9 @@ class Listener:
     async def _serve_connection(self, transport: Transport) -> None:
         downstream = Downstream(transport, self.config, self._dataplane.clock())
         dataplane = self._dataplane
+        stats = dataplane.stats.downstream("inbound" if self.config.direction == "inbound" else "outbound")
+        stats.cx_total.inc()
+        stats.cx_active.inc()
         dataplane.connections.add(downstream)
         try:
             await self._serve_chain(downstream)
@@ -79,6 +82,7 @@ class Listener:
             dataplane.stats.refused("connection", "internal_error")
             dataplane.log.error("connection failed", peer=transport.remote, error=repr(exc), exc_info=exc)
         finally:
+            stats.cx_active.dec()
             dataplane.connections.discard(downstream)
             downstream.transport.close()
 

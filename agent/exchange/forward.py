@@ -35,6 +35,7 @@ class Forward:
         "_cluster",
         "_dataplane",
         "_deadline",
+        "_now",
         "_record",
         "_request_failure",
         "_retry",
@@ -64,6 +65,7 @@ class Forward:
         self._dataplane = dataplane
         self._chain = chain
         self._deadline = _NEVER
+        self._now = record.start
         self._retry = Retry.of(route.retry, stream.head)
         self._timeout = route.timeout if self._retry.timeout is None else self._retry.timeout
         self._tried: list[Endpoint] = []
@@ -75,9 +77,12 @@ class Forward:
         """Try until a response was relayed. Raises the last ProxyFault."""
         cluster, stream, dataplane = self._cluster, self._stream, self._dataplane
         self._drop_control()
+        stream.head.keep_alive = True  # the client's wish to close is not the upstream's
         await self.body.read(stream, dataplane.settings.request_body_buffer_bytes)
+        if self.body.waited:
+            self._now = dataplane.clock()
         if self._timeout and self.body.end is not None:
-            self._deadline = dataplane.clock() + self._timeout
+            self._deadline = self._now + self._timeout
         if not cluster.limits.try_admit_request():
             cluster.stats.upstream_rq_pending_overflow.inc()
             raise faults.overflow()
@@ -105,7 +110,7 @@ class Forward:
         self._tried.append(endpoint)
         record.upstream_host = endpoint.name
         record.destination = endpoint.config.workload
-        now = self._dataplane.clock()
+        now = self._now
         per_try = self._retry.policy.per_try_timeout
         self._announce(per_try, now)
         scope = trio.CancelScope(deadline=min(self._deadline, now + per_try) if per_try else self._deadline)
@@ -137,7 +142,7 @@ class Forward:
 
     async def _send_and_relay(self, endpoint: Endpoint, scope: trio.CancelScope) -> bool:
         cluster = self._cluster
-        connection: Http1Connection | None = await cluster.lease(endpoint)
+        connection: Http1Connection | None = cluster.take(endpoint, self._now) or await cluster.lease(endpoint)
         assert connection is not None
         endpoint.active += 1
         endpoint.rq_total += 1
@@ -150,7 +155,7 @@ class Forward:
             else:
                 done = await self._respond_while_sending(connection, endpoint, scope)
             if done and not self._stream.tunnelled:
-                cluster.give(connection)
+                cluster.give(connection, self._now)
                 connection = None
             return done
         finally:
@@ -190,7 +195,6 @@ class Forward:
         return done
 
     async def _respond(self, connection: Http1Connection, endpoint: Endpoint, scope: trio.CancelScope) -> bool:
-        started = self._dataplane.clock()
         response = await connection.read_head()
         while response.status < 200 and response.status != 101:
             if self._stream.head.version == b"1.1":
@@ -199,13 +203,14 @@ class Forward:
                 await self._stream.flush()
             response = await connection.read_head()
         status = response.status
+        started, self._now = self._now, self._dataplane.clock()
         self._observe_status(endpoint, response)
         if self._retry.wants_response(status, response.headers) and self._admit_retry():
             return False
         self.committed = True
         if scope.deadline != self._deadline:
             scope.deadline = self._deadline  # the timeout of one try ends with its head
-        self._record.upstream_service_time = round((self._dataplane.clock() - started) * 1000)
+        self._record.upstream_service_time = round((self._now - started) * 1000)
         self._record.details = "via_upstream"
         self._record.response_code = status
         self._prepare(response)
@@ -273,6 +278,7 @@ class Forward:
                 raise self._why_cancelled()
         finally:
             self._cluster.limits.release_retry()
+            self._now = self._dataplane.clock()
         if not retry.ignore_previous_hosts:
             self._tried.clear()
 

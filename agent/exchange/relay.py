@@ -38,11 +38,13 @@ class RequestBody:
     Only a body that is all here can be sent again, so only then may a try after bytes were sent be repeated.
     """
 
-    __slots__ = ("data", "end", "streamed")
+    __slots__ = ("data", "end", "streamed", "waited")
 
     def __init__(self) -> None:
         self.data = b""
         self.end: End | None = None
+        self.waited = False
+        """True once time has passed while reading."""
         self.streamed = False
         """True once bytes were taken from the client while a try was under way."""
 
@@ -55,6 +57,7 @@ class RequestBody:
             if event is None:
                 if not wait:
                     break
+                self.waited = True
                 await stream.fill()
             elif isinstance(event, bytes):
                 parts.append(event)

@@ -121,7 +121,7 @@ class RetryPolicy:
         """Whether a response head fits a condition."""
         index = headers.index
         on = self._on
-        if status == 200 and not self.grpc and not self.header_names and not self.codes:
+        if status == 200 and b"grpc-status" not in index and not self.header_names and not self.codes:
             return False
         if b"x-envoy-overloaded" in index:
             return False

@@ -142,9 +142,9 @@ class Stats:
             stats = self._downstreams[prefix] = DownstreamStats(self.registry, prefix)
         return stats
 
-    def refused(self, where: str, reason: str) -> None:
-        """Count a drop or refusal. Both words come from a small fixed set, never from a peer."""
-        self._refused.child((("where", where), ("reason", reason))).inc()
+    def refused(self, where: str, reason: str, count: int = 1) -> None:
+        """Count drops or refusals. Both words come from a small fixed set, never from a peer."""
+        self._refused.child((("where", where), ("reason", reason))).inc(count)
 
     def record(self, record: Record) -> None:
         """Count a finished exchange. Costs about 2 us once its combination of labels was seen."""

@@ -53,6 +53,7 @@ class Cluster:
         codec_limits: CodecLimits,
         engine: str = "auto",
         batch: Callable[[], WriteBatch | None] = lambda: None,
+        refused: Callable[[str, str, int], None] = lambda where, reason, count: None,
     ) -> None:
         self.name = settings.name
         self.config = settings
@@ -72,6 +73,7 @@ class Cluster:
         self._codec_limits = codec_limits
         self._engine = engine
         self._batch = batch
+        self._refused = refused
         self._waiting: deque[trio.Event] = deque()
 
     # What a push changes
@@ -181,19 +183,22 @@ class Cluster:
                 del self.endpoints[key]
                 return
 
+    def take(self, endpoint: Endpoint, now: float) -> Http1Connection | None:
+        """Lease an idle connection; None when there is none."""
+        pool: Pool = endpoint.pool
+        connection = pool.take(now)
+        if pool.closed:
+            self._count_closed(endpoint)
+        if connection is not None:
+            connection.sent = connection.received = False
+        return connection
+
     async def lease(self, endpoint: Endpoint) -> Http1Connection:
         """An idle or a new connection; give it back with `give` or `discard`, whatever happens.
 
         Raises ProxyFault UO when the pending queue is full, UF when connecting fails.
         """
-        pool: Pool = endpoint.pool
-        connection = pool.take(self.clock())
-        if pool.closed:
-            self._count_closed(endpoint)
-        if connection is None:
-            connection = await self._open_or_wait(endpoint)
-        connection.sent = connection.received = False
-        return connection
+        return self.take(endpoint, self.clock()) or await self._open_or_wait(endpoint)
 
     async def _open_or_wait(self, endpoint: Endpoint) -> Http1Connection:
         if not self.limits.try_admit_connection():
@@ -233,10 +238,7 @@ class Cluster:
                 except BaseException:
                     self._give_up_turn(turn)
                     raise
-                pool: Pool = endpoint.pool
-                connection = pool.take(self.clock())
-                if pool.closed:
-                    self._count_closed(endpoint)
+                connection = self.take(endpoint, self.clock())
                 if connection is not None:
                     return connection
                 if self.limits.try_admit_connection() or (
@@ -264,11 +266,10 @@ class Cluster:
                 return True
         return False
 
-    def give(self, connection: Http1Connection) -> None:
+    def give(self, connection: Http1Connection, now: float) -> None:
         """Back into the pool when it can serve again, else closed."""
         endpoint = connection.endpoint
         connection.served += 1
-        now = self.clock()
         limit = self.config.connection.max_requests_per_connection
         lifetime = self.config.connection.max_connection_duration
         if (
@@ -287,6 +288,8 @@ class Cluster:
     def discard(self, connection: Http1Connection, *, wake: bool = True) -> None:
         """Close a connection for good."""
         connection.close()
+        for reason, count in connection.codec.counts.items():
+            self._refused("upstream_codec", reason, count)
         self._count_closed_one(connection.endpoint)
         self._release_connection(wake=wake)
 

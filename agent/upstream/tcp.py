@@ -8,7 +8,6 @@ import trio
 
 from mesh.net.tcp import Transport
 
-
 _REARM = 0.95
 """Re-arm the idle deadline only when a twentieth of it has passed: arming costs more than a small relay."""
 

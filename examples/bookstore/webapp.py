@@ -77,7 +77,7 @@ Service = Callable[[Request], Reply]
 
 def to_json(data: object, status: int = 200) -> Reply:
     """A JSON reply."""
-    return Reply(json.dumps(data).encode(), status)
+    return Reply(json.dumps(data).encode() + b"\n", status)
 
 
 def ask(url: str, headers: Mapping[str, str], timeout: float) -> Answer:

@@ -80,5 +80,4 @@ def _refusal(whom: str, status: int, body: bytes) -> str:
         return f"{whom} answers {status}: {text}"
     if errors := told.get("errors"):
         return "\n".join(str(error.get("text", error)) if isinstance(error, dict) else str(error) for error in errors)
-    remedy = f"; {told['remedy']}" if told.get("remedy") else ""
-    return f"{told.get('error', text)}{remedy}"
+    return str(told.get("error", text))

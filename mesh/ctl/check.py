@@ -9,12 +9,10 @@ from __future__ import annotations
 import json
 import math
 import os
-import queue
 import re
 import signal
 import subprocess
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -32,6 +30,7 @@ from mesh.errors import MeshError
 _START = 45.0
 _SETTLE = 15.0
 """Seconds for a change to show; generous, since a slow machine is no fault."""
+_LOOK_PAUSE = 0.1
 _SHIFTED, _UNDISTURBED = 400, 500
 _SIGMAS = 4
 _REVIEWS = "/api/v1/products/0/reviews"
@@ -75,8 +74,10 @@ class Check:
     """One demo and what was learnt of it."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._demo: subprocess.Popen[str] | None = None
+        self._folder = folder / "demo"
+        self._folder.mkdir()
+        self._output = folder / "output"
+        self._demo: subprocess.Popen[bytes] | None = None
         self._gateway = ""
         self._pids: set[int] = set()
 
@@ -99,14 +100,11 @@ class Check:
         """The demo reaches its ready line."""
         environment = {**os.environ, "TMPDIR": str(self._folder), "XDG_RUNTIME_DIR": str(self._folder)}
         began = time.monotonic()
-        self._demo = subprocess.Popen(
-            [*program_argv("meshctl"), "demo", "--no-load"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment,
-        )
-        ready = _wait_ready(self._demo)
+        with self._output.open("wb") as output:
+            self._demo = subprocess.Popen(
+                [*program_argv("meshctl"), "demo", "--no-load"], stdout=output, stderr=output, env=environment
+            )
+        ready = _wait_ready(self._demo, self._output)
         self._gateway = host_and_port(ready["page"])
         return f"ready after {time.monotonic() - began:.1f} s at {ready['page']}"
 
@@ -278,33 +276,23 @@ class Check:
                 return found
             if time.monotonic() > deadline:
                 raise CheckFailed(f"not so within {within:g} s; last seen: {found}")
-            time.sleep(0.1)
+            time.sleep(_LOOK_PAUSE)
 
 
-def _wait_ready(demo: subprocess.Popen[str]) -> dict[str, str]:
-    """Read the demo's output in a thread of its own, for its whole life, so that it never blocks on a full pipe."""
-    lines: queue.Queue[str | None] = queue.Queue()
-
-    def read() -> None:
-        assert demo.stdout is not None
-        with demo.stdout:
-            for line in demo.stdout:
-                lines.put(line.rstrip())
-        lines.put(None)
-
-    threading.Thread(target=read, daemon=True).start()
-    said: list[str] = []
+def _wait_ready(demo: subprocess.Popen[bytes], output: Path) -> dict[str, str]:
     deadline = time.monotonic() + _START
     while True:
-        try:
-            line = lines.get(timeout=max(0.0, deadline - time.monotonic()))
-        except queue.Empty:
-            raise CheckFailed(f"not ready after {_START:g} s: {' / '.join(said) or 'no word'}") from None
-        if line is None:
-            raise CheckFailed(f"ended with status {demo.wait(_SETTLE)}: {' / '.join(said) or 'no word'}")
-        if ready := parse_ready(line):
-            return ready
-        said.append(line)
+        ended = demo.poll() is not None
+        said = output.read_text(encoding="utf-8", errors="replace")
+        for line in said.splitlines():
+            if ready := parse_ready(line):
+                return ready
+        words = " / ".join(said.split("\n")).strip() or "no word"
+        if ended:
+            raise CheckFailed(f"the demo ended with status {demo.returncode}: {words}")
+        if time.monotonic() > deadline:
+            raise CheckFailed(f"not ready after {_START:g} s: {words}")
+        time.sleep(_LOOK_PAUSE)
 
 
 def _all_well(replies: list[volley.Reply]) -> None:

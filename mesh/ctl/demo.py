@@ -104,10 +104,10 @@ async def start(mesh: LocalMesh, store: Path, port: int) -> Running:
     await mesh.start_pilot([store / "mesh"], restart_after=_PILOT_RETURNS_AFTER)
     gateway = mesh.start_gateway(port)
     processes = [mesh.start_workload(_workload(store, service, version)) for service, version in WORKLOADS]
-    async with trio.open_nursery() as nursery:
-        for process in (gateway, *processes):
-            nursery.start_soon(process.wait_ready, START_TIME)
-    running = Running(mesh, gateway.ready["listen"].partition(",")[0])
+    address = await mesh.wait_gateway(gateway, port)
+    for process in processes:
+        await process.wait_ready(START_TIME)
+    running = Running(mesh, address)
     await _wait_page(running)
     return running
 

@@ -7,28 +7,24 @@ Nothing is connected to; a Deployment's pod template counts as one ready workloa
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct, field
 
-from agent.explain import Call, Explanation, explain
-from agent.explanation import Destination
 from mesh import config
 from mesh.config.cluster import Cluster
 from mesh.errors import MeshError
 from mesh.feed.node import Node
-from pilot.resources.istio_gateway import Gateway
-from pilot.resources.meta import covers, expand_host
-from pilot.resources.object import Object
-from pilot.resources.virtual_service import VirtualService
-from pilot.store import MeshSettings, World
-from pilot.store.instances import Template
-from pilot.store.services import Service, ServicePort
-from pilot.translate import Proxy, Report, translate
-from pilot.translate.services import domains, outbound_name, parse_outbound
-from pilot.translate.visibility import visible_services
+
+if TYPE_CHECKING:
+    from agent.explanation import Call, Destination, Explanation
+    from pilot.resources.object import Object
+    from pilot.store import MeshSettings, World
+    from pilot.store.instances import Template
+    from pilot.store.services import Service, ServicePort
+    from pilot.translate import Report
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "tls": 443, "grpc": 80}
 
@@ -87,9 +83,11 @@ class RedirectTo(Struct, frozen=True):
 
 
 class Answer(Struct, omit_defaults=True):
-    """What becomes of the request. `flag` is the access log's response flag, `reports` what is odd about the objects."""
+    """What becomes of the request. `flag` is the access log's response flag; `reports` tell what is odd about the
+    objects that decided."""
 
     status: int | None = None
+    grpc_status: int | None = None
     error: str | None = None
     flag: str = ""
     details: str = ""
@@ -111,6 +109,11 @@ class Answer(Struct, omit_defaults=True):
     reports: tuple[Report, ...] = ()
     explanation: Explanation | None = None
 
+    @property
+    def refused(self) -> bool:
+        """Whether a proxy of the mesh would turn the request down, for whatever reason."""
+        return bool(self.error or self.blackhole or (self.flag and self.status != 200))
+
     def as_json(self) -> dict[str, Any]:
         """The answer's keys as plain data, `error` always among them."""
         data: dict[str, Any] = msgspec.to_builtins(self)
@@ -126,12 +129,16 @@ class Answer(Struct, omit_defaults=True):
 
 def build_world(objects: Iterable[Object], settings: MeshSettings) -> World:
     """A World for dry runs."""
+    from pilot.store import World
+
     world, _ = World(settings, dry_run=True).apply((obj.key, obj) for obj in objects)
     return world
 
 
 def ask(world: World, request: Request) -> Answer:
     """Answer one request. Raises MeshError for a request that cannot be understood."""
+    from agent.explanation import Call
+
     parts = urlsplit(request.url)
     if not parts.scheme or not parts.netloc:
         raise MeshError(f"{request.url!r} is not a URL; write for example http://reviews:9080/path?query")
@@ -164,6 +171,10 @@ def _pairs(headers: dict[str, str | list[str]]) -> tuple[tuple[str, str], ...]:
 
 
 def _ask_gateway(world: World, request: Request, call: Call) -> Answer:
+    from agent.explain import Explanation, explain
+    from pilot.resources.istio_gateway import Gateway
+    from pilot.translate import Proxy, translate
+
     labels, namespace = request.gateway_labels, request.gateway_namespace or "istio-system"
     if request.gateway:
         namespace, _, name = request.gateway.rpartition("/")
@@ -187,6 +198,10 @@ def _listens(snapshot: config.Snapshot, call: Call) -> bool:
 
 
 def _ask_sidecar(world: World, request: Request, call: Call) -> Answer:
+    from agent.explain import explain
+    from pilot.translate import Proxy, translate
+    from pilot.translate.visibility import visible_services
+
     node = _client(world, request.from_)
     translation = translate(world, Proxy(node))
     services = visible_services(world, node.namespace)
@@ -202,6 +217,8 @@ def _ask_sidecar(world: World, request: Request, call: Call) -> Answer:
 
 def _captured(snapshot: config.Snapshot, port: int, opaque: tuple[Service, ServicePort] | None) -> config.Snapshot:
     """The snapshot with the listener that capture would give the port, named `captured`."""
+    from pilot.translate.services import outbound_name
+
     proxy = snapshot.listeners["http_proxy"].chains[0].http
     http = config.HttpChain(route_config=str(port), unknown_host=proxy.unknown_host if proxy else "allow_any")
     chain = config.FilterChain("http", http=http)
@@ -218,6 +235,9 @@ def _opaque_service(
     services: dict[str, Service], request: Request, call: Call, namespace: str, *, is_http: bool
 ) -> tuple[Service, ServicePort] | None:
     """The service that an opaque connection belongs to: by its address, by its name, else by the port alone."""
+    from pilot.resources.meta import covers
+    from pilot.translate.services import domains
+
     name = (request.sni or urlsplit(request.url).hostname or "").lower()
     candidates = []
     for service in services.values():
@@ -301,7 +321,20 @@ def _answer(world: World, call: Call, found: Explanation, reports: tuple[Report,
         answer.flag = "UH"
     if found.destinations:
         _add_destinations(world, answer, found)
+    _add_certain_fault(answer)
     return answer
+
+
+def _add_certain_fault(answer: Answer) -> None:
+    """A fault that hits every request needs no dice: nothing reaches the backend."""
+    abort = answer.fault.abort if answer.fault is not None else None
+    if abort is None or abort.percent < 100:
+        return
+    answer.status, answer.grpc_status = (
+        (200, abort.grpc_status) if abort.grpc_status is not None else (abort.status, None)
+    )
+    answer.flag, answer.details = "FI", "fault_filter_abort"
+    answer.backend = answer.backend_workload = answer.upstream = answer.weights = answer.mtls = None
 
 
 def _relevant(reports: tuple[Report, ...], found: Explanation) -> tuple[Report, ...]:
@@ -347,6 +380,10 @@ def _upstream(chosen: Destination) -> Upstream | None:
 
 def _shown(world: World, cluster: str, found: Explanation) -> tuple[str, int, str]:
     """(host, port, subset) of a cluster. A short name that no service completes is shown with its namespace alone."""
+    from pilot.resources.meta import expand_host
+    from pilot.resources.virtual_service import VirtualService
+    from pilot.translate.services import parse_outbound
+
     parsed = parse_outbound(cluster)
     if parsed is None:
         return cluster, 0, ""

@@ -95,6 +95,16 @@ class LocalMesh:
         argv += ["--label", "app=istio-ingressgateway", "--bind", "127.0.0.1", "--port-map", f"80={port}"]
         return self.supervisor.start(Program(GATEWAY, tuple(argv), stage=_STAGE_GATEWAY, restart=True))
 
+    async def wait_gateway(self, gateway: Process, port: int = 0) -> str:
+        """The address at which the gateway listens for the YAML's port 80. Raises MeshError when it has none."""
+        ready = await gateway.wait_ready(START_TIME)
+        address = ready["listen"].partition(",")[0]
+        if not address:
+            words = "\n".join(f"  {line}" for line in gateway.tail)
+            taken = f"port {port} cannot be had; choose another, or none for a free one" if port else "no port"
+            raise MeshError(f"the gateway does not listen: {taken}\n{words}")
+        return address
+
     def start_workload(self, workload: Workload) -> Process:
         """Start a sidecar, which starts the app."""
         argv = [*program_argv("mesh-agent"), "sidecar", *self._agent_flags(), "--service", workload.service]

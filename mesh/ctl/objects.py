@@ -201,9 +201,33 @@ def _notes(obj: dict[str, Any]) -> Iterator[str]:
 def _as_yaml(found: list[dict[str, Any]]) -> str:
     import yaml
 
-    documents = []
-    for obj in found:
-        metadata = {"name": obj["name"], "namespace": obj["namespace"], "labels": obj["labels"]}
-        head = {"apiVersion": obj["apiVersion"], "kind": obj["kind"]}
-        documents.append({**head, "metadata": {k: v for k, v in metadata.items() if v}, "spec": obj["spec"]})
-    return str(yaml.safe_dump_all(documents, sort_keys=False))
+    return str(yaml.safe_dump_all([_as_written(obj) or _as_served(obj) for obj in found], sort_keys=False))
+
+
+def _as_written(obj: dict[str, Any]) -> Any:
+    """The document as it stands in the object's file, when that file is here and still holds it."""
+    from pilot.resources.yaml import documents
+
+    try:
+        written, _ = documents(Path(obj["file"]).read_bytes(), obj["file"])
+    except OSError:
+        return None
+    for document in written:
+        value = document.value
+        if document.mark[0] == obj["line"] and isinstance(value, dict) and value.get("kind") == obj["kind"]:
+            return value
+    return None
+
+
+def _as_served(obj: dict[str, Any]) -> dict[str, Any]:
+    """The document as the pilot understood it, without what was not given. Durations are seconds."""
+    metadata = _given({"name": obj["name"], "namespace": obj["namespace"], "labels": obj["labels"]})
+    head = {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": metadata}
+    return {**head, "spec": _given(obj["spec"])}
+
+
+def _given(value: Any) -> Any:
+    if isinstance(value, dict):
+        pruned = {key: _given(member) for key, member in value.items()}
+        return {key: member for key, member in pruned.items() if member not in (None, "", [], {})}
+    return [_given(member) for member in value] if isinstance(value, list) else value

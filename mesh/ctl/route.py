@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
 from mesh.config import Origin
 from mesh.ctl.dry_run import Answer, Request, ask, build_world
-from mesh.ctl.files import load
 from mesh.errors import MeshError
-from pilot.resources.yaml import documents
-from pilot.store import MeshSettings, decode_mesh_config
+
+if TYPE_CHECKING:
+    from pilot.store import MeshSettings
 
 _EXAMPLE = "Example: meshctl route -f mesh/ --url http://reviews:9080/ -H 'end-user: jason' --from default/web"
 
@@ -46,6 +46,9 @@ def command(
     Nothing is sent: the files are translated as the pilot does it and the agent's own route table is asked. A
     Deployment counts as one ready workload. Exit status 1: a proxy would refuse the request.
     """
+    from mesh.ctl.files import load
+    from pilot.store import MeshSettings
+
     request = parse_request(written) if written else from_options(url, method, headers, client, gateway)
     settings = parse_mesh_config(mesh_config) if mesh_config else MeshSettings()
     loaded = load(paths)
@@ -58,7 +61,7 @@ def command(
         click.echo(json.dumps(answer.as_json()))
     else:
         click.echo("\n".join(describe(request, answer)))
-    if output == "text" and (answer.error or (answer.flag and answer.status != 200)):
+    if answer.refused:
         raise SystemExit(1)
 
 
@@ -90,6 +93,9 @@ def from_options(url: str, method: str, headers: tuple[str, ...], client: str, g
 
 def parse_mesh_config(written: str) -> MeshSettings:
     """Settings from JSON text or from a YAML or JSON file. Raises MeshError."""
+    from pilot.resources.yaml import documents
+    from pilot.store import decode_mesh_config
+
     if written.lstrip().startswith("{"):
         text, name = written, "--mesh-config"
     else:

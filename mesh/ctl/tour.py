@@ -54,7 +54,7 @@ def meshctl() -> str:
 def post(url: str) -> str:
     """A command that POSTs nothing to `url` with what this machine has."""
     if shutil.which("curl"):
-        return f"curl -X POST {url}"
+        return f"curl -s -X POST {url}"
     return f"""{_short(Path(sys.executable))} -c "import urllib.request as u; u.urlopen('{url}', b'')\""""
 
 

@@ -11,7 +11,7 @@ import trio
 
 from mesh.ctl import up_file
 from mesh.ctl.interrupt import run_until_interrupted
-from mesh.ctl.local_mesh import START_TIME, LocalMesh, open_local_mesh
+from mesh.ctl.local_mesh import LocalMesh, open_local_mesh
 from mesh.ctl.processes import LogSink, PrefixedLog, Process
 from mesh.errors import MeshError
 
@@ -37,7 +37,7 @@ def command(file: str | None) -> None:
     path = up_file.find_file(file, Path.cwd())
     mesh_file, errors = up_file.read(path)
     if mesh_file is None:
-        raise MeshError("\n".join(map(str, errors)))
+        raise MeshError(f"{path} is not valid:\n" + "\n".join(map(str, errors)))
     sys.exit(run_until_interrupted(partial(serve, mesh_file, path.parent, PrefixedLog(sys.stderr))))
 
 
@@ -53,8 +53,7 @@ async def serve(mesh_file: up_file.MeshFile, folder: Path, log: LogSink) -> None
         words = []
         if mesh_file.expose:
             gateway = mesh.start_gateway(mesh_file.expose_port)
-            ready = await gateway.wait_ready(START_TIME)
-            words.append(f"url=http://{ready['listen'].partition(',')[0]}/")
+            words.append(f"url=http://{await mesh.wait_gateway(gateway, mesh_file.expose_port)}/")
         await mesh.publish()
         await _wait_all(processes)
         await mesh.publish()

@@ -14,8 +14,8 @@ def split_port(authority: bytes) -> tuple[bytes, bytes]:
 def parse_address(text: str, *, default_host: str = "127.0.0.1") -> tuple[str, int]:
     """HOST:PORT or just a port. Raises ValueError with what to write instead."""
     host, port = split_port(text.encode())
-    if not port and text.isdigit():
-        return default_host, int(text)
+    if not port and text.isascii() and text.isdecimal():
+        host, port = b"", text.encode()
     if not port or int(port) > 65535:
         raise ValueError(f"{text!r} is not HOST:PORT; write for example 127.0.0.1:0")
     return host.decode().strip("[]") or default_host, int(port)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES: Final = 16 * 1024
 """Larger writes go straight to the socket: their cost is copying, and holding them would cost memory."""
-_MAX_WAITING: Final = 16  # transports; about a millisecond of other work that a write may be behind
+_MAX_WAITING: Final = 32  # transports; about a millisecond of other work that a write may be behind
 
 
 class WriteBatch(trio.abc.Instrument):

@@ -19,9 +19,18 @@ from trio.lowlevel import checkpoint, notify_closing, wait_readable, wait_writab
 from mesh.net.batch import MAX_BYTES, WriteBatch
 
 _CHUNK: Final = 65536
-_STALLED: Final = 60.0  # seconds that a blocked write may make no progress
+STALLED: Final = 60.0
+"""Seconds that a blocked write of the batch may make no progress."""
 _BURST: Final = 16  # immediate successes before a checkpoint; 16 x 64 KiB is about a millisecond of work
 _LINGER_RESET: Final = struct.pack("ii", 1, 0)
+_PEER_FINISHED: Final = frozenset((6, 7, 8, 9, 11))  # TIME_WAIT, CLOSE, CLOSE_WAIT, LAST_ACK, CLOSING (linux/tcp_states.h)
+# What accept(2) passes on of a connection that died before it was accepted, or that a firewall forbids.
+_NEWCOMER_FAULTS: Final = frozenset(
+    (
+        *(errno.ECONNABORTED, errno.EINTR, errno.EPERM, errno.EPROTO, errno.ENOPROTOOPT, errno.EOPNOTSUPP),
+        *(errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+    )
+)
 
 
 class Transport(Protocol):
@@ -54,6 +63,9 @@ class Transport(Protocol):
 
     def peer_gone(self) -> bool:
         """True when the peer has closed or reset and nothing is left to read; never blocks."""
+
+    def peer_finished(self) -> bool:
+        """True when the peer has closed or reset, whatever is still unread; never blocks."""
 
     @property
     def local(self) -> str:
@@ -100,22 +112,23 @@ class TcpTransport:
         if self._pushed:
             data, self._pushed = self._pushed, b""
             return data
-        try:
-            data = self._recv(_CHUNK)
-        except BlockingIOError:
-            pass
-        except OSError as exc:
-            raise self._broken(exc) from exc
-        else:
-            self._burst += 1
-            if self._burst >= _BURST:
-                self._burst = 0
-                try:
-                    await checkpoint()
-                except BaseException:
-                    self._pushed = data
-                    raise
-            return data
+        if not self._out:  # what is not yet sent cannot have been answered
+            try:
+                data = self._recv(_CHUNK)
+            except BlockingIOError:
+                pass
+            except OSError as exc:
+                raise self._broken(exc) from exc
+            else:
+                self._burst += 1
+                if self._burst >= _BURST:
+                    self._burst = 0
+                    try:
+                        await checkpoint()
+                    except BaseException:
+                        self._pushed = data
+                        raise
+                return data
         self._burst = 0
         while True:
             await wait_readable(self.sock)
@@ -191,9 +204,12 @@ class TcpTransport:
         """Wait for room until all is written, or the peer breaks, or nothing moves for a minute."""
         try:
             while self._out:
-                with trio.fail_after(_STALLED):
+                with trio.fail_after(STALLED):
                     await wait_writable(self.sock)
-                self._out = self._out[self._send(self._out) :]
+                try:
+                    self._out = self._out[self._send(self._out) :]
+                except BlockingIOError:
+                    continue
         except (OSError, trio.ClosedResourceError, trio.TooSlowError) as exc:
             self._error = exc if isinstance(exc, OSError) else OSError(errno.ETIMEDOUT, "the peer reads nothing")
             self._out = b""
@@ -222,8 +238,9 @@ class TcpTransport:
                 self._close()
 
     def _close(self) -> None:
-        notify_closing(self.sock)
-        self.sock.close()
+        if self.sock.fileno() >= 0:
+            notify_closing(self.sock)
+            self.sock.close()
 
     def reset(self) -> None:
         if not self._closed:
@@ -232,7 +249,11 @@ class TcpTransport:
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
             except OSError:
                 pass  # already disconnected: there is nobody to tell
-            self.close()
+            self._closed = True
+            self._close()  # a write that is being finished ends with it
+
+    def peer_finished(self) -> bool:
+        return self._closed or self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _PEER_FINISHED
 
     def peer_gone(self) -> bool:
         if self._closed:
@@ -266,15 +287,16 @@ def _tuned(sock: socket.socket) -> socket.socket:
 
 
 class TcpListener:
-    """A listening socket."""
+    """A listening socket. `name` is its address as URLs write it, host:port."""
 
-    __slots__ = ("_closed", "address", "port", "sock")
+    __slots__ = ("_closed", "address", "name", "port", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         name = sock.getsockname()
         self.address: str = name[0]
         self.port: int = name[1]
+        self.name = _name(name)
         self._closed = False
 
     async def accept(self) -> TcpTransport:
@@ -288,7 +310,7 @@ class TcpListener:
             except OSError as exc:
                 if self._closed:
                     raise trio.ClosedResourceError("listener closed") from exc
-                if exc.errno in (errno.ECONNABORTED, errno.EPROTO, errno.EINTR):
+                if exc.errno in _NEWCOMER_FAULTS:
                     continue
                 raise
             try:

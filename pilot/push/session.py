@@ -43,6 +43,7 @@ _HELLO_WAIT = 10.0  # as the agents' own connect deadline
 _SEND_WAIT = 30.0  # a full push over a slow link; beyond it the agent is stuck
 _PING_EVERY = 10.0
 _PING_WAIT = 10.0
+_CLOSE_WAIT = 0.25  # when cancelled, nothing reads the answer to our close
 _NAMED = 5  # of a push's rejections, how many one log line names; the admin port has all
 
 
@@ -256,7 +257,7 @@ async def serve_session(transport: Transport, caller: Caller, fleet: Fleet, new_
     finally:
         if session is not None:
             fleet.leave(session, at_once=at_once)
-        with trio.move_on_after(1, shield=True):
+        with trio.move_on_after(_CLOSE_WAIT, shield=True):
             await transport.close()
 
 

@@ -188,10 +188,9 @@ class Folder:
 
 def duplicate(obj: Object, first: Object) -> ConfigError:
     """The fault of an object whose key another one has already."""
-    place = first.origin("kind")
-    line, column = obj.mark[0], obj.mark[1]
+    line, column, _ = obj.mark
     return ConfigError(
-        f"is defined already in {place.file}:{place.line}, which counts",
+        f"is defined already in {first.file}:{first.mark[0]}, which counts",
         remedy="keep one of the two",
         kind=obj.kind,
         namespace=obj.namespace,

@@ -27,6 +27,7 @@ def cluster_of(view: View, obj: Object, destination: Destination, path: str, lis
     Without a port it is the service's only one, else the one that the request came in by.
     """
     host = expand_host(destination.host, obj.namespace, view.settings.domain)
+    host = view.aliases.get(host, host)
     service = view.services.get(host)
     port = destination.port.number if destination.port is not None else 0
     if not port:

@@ -109,7 +109,7 @@ def _route(
 ) -> config.Route:
     action: config.RouteAction | config.Redirect | config.DirectResponse
     if rule.redirect is not None:
-        action = translate_redirect(rule.redirect)
+        action = translate_redirect(rule.redirect, port)
     elif rule.direct_response is not None:
         body = rule.direct_response.body
         content = b""
@@ -188,17 +188,22 @@ def _operations(headers: Headers | None, direction: Literal["request", "response
     )
 
 
-def translate_redirect(redirect: HttpRedirect) -> config.Redirect:
-    """A redirect; 301 unless it says otherwise."""
-    port_from: Literal["", "protocol", "request"] = ""
-    if redirect.derive_port is not None:
-        port_from = "protocol" if redirect.derive_port == "FROM_PROTOCOL_DEFAULT" else "request"
+def translate_redirect(redirect: HttpRedirect, listener_port: int) -> config.Redirect:
+    """A redirect; 301 unless it says otherwise.
+
+    A port taken from the request is the listener's, which is known here; where it is the scheme's own there is
+    nothing to write and the request's Host stays as it is, as in Istio.
+    """
+    port = redirect.port or 0
+    if redirect.derive_port == "FROM_REQUEST_PORT":
+        own = 443 if redirect.scheme == "https" else 80
+        port = 0 if listener_port == own else listener_port
     return config.Redirect(
         status=redirect.redirect_code or 301,
         scheme=redirect.scheme,
         authority=redirect.authority,
-        port=redirect.port or 0,
-        port_from=port_from,
+        port=port,
+        port_from="protocol" if redirect.derive_port == "FROM_PROTOCOL_DEFAULT" else "",
         path=redirect.uri or None,
         prefix=redirect.prefix_rewrite or None,
     )

@@ -94,6 +94,14 @@ class View:
         self._rules: dict[str, MergedRule | None] = {}
         self.services = self.once(("services", self.namespace), lambda: visible_services(world, self.namespace))
 
+    @property
+    def aliases(self) -> dict[str, str]:
+        """Hosts of ExternalName Services, and the service of the mesh that each stands for."""
+        return self.once(
+            ("aliases", self.namespace),
+            lambda: {alias: service.host for service in self.services.values() for alias in service.aliases},
+        )
+
     def once(self, key: Hashable, make: Callable[[], _Value]) -> _Value:
         """`make()`'s result, made once for all proxies that share."""
         if key not in self.shared:

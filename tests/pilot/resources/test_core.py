@@ -12,7 +12,8 @@ def one(text):
 def test_service():
     obj = one(
         "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec:\n  clusterIP: None\n  clusterIPs: [None]\n"
-        "  selector: {app: a}\n  ports: [{name: http, port: 80, targetPort: web}, {name: g, port: 81, targetPort: 82}]\n"
+        "  selector: {app: a}\n"
+        "  ports: [{name: http, port: 80, targetPort: web}, {name: g, port: 81, targetPort: 82}]\n"
         "  externalIPs: [1.2.3.4]\n  sessionAffinity: ClientIP\n"
     )
     assert obj.spec.cluster_ip == "None"

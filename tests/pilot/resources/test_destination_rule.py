@@ -51,7 +51,9 @@ subsets:
         distribute: [{from: r/*, to: {r/z: 100}}]
 - name: v2
   trafficPolicy:
-    loadBalancer: {consistentHash: {useSourceIp: true, maglev: {tableSize: 65537}}, zoneAwareLbSetting: {minClusterSize: 6}}
+    loadBalancer:
+      consistentHash: {useSourceIp: true, maglev: {tableSize: 65537}}
+      zoneAwareLbSetting: {minClusterSize: 6}
 """
 
 

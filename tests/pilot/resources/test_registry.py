@@ -51,7 +51,8 @@ def test_what_a_header_may_lack(old, new, expected):
 def test_an_error_has_place_object_path_and_remedy():
     text = VS + RULE + "    timeout: 1s\n    retries: {attempts: 2, perTryTimeuot: 1s}\n"
     assert errors(text) == [
-        "f.yaml:10:28 VirtualService/ns/r spec.http[0].retries.perTryTimeuot: unknown field; did you mean perTryTimeout?"
+        "f.yaml:10:28 VirtualService/ns/r spec.http[0].retries.perTryTimeuot: unknown field; "
+        "did you mean perTryTimeout?"
     ]
 
 
@@ -107,7 +108,8 @@ def test_known_kinds_that_are_not_served_get_a_notice():
 
 
 def test_kubernetes_kinds_are_tolerant_where_the_mesh_does_not_look():
-    text = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, uid: u}\nspec: {volumes: [1], nodeName: n}\nstatus: {podIP: 1.2.3.4}\n"
+    text = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, uid: u}\n"
+    text += "spec: {volumes: [1], nodeName: n}\nstatus: {podIP: 1.2.3.4}\n"
     (obj,) = load(text, "f.yaml").objects
     assert obj.spec.node_name == "n"
     assert obj.status.pod_ip == "1.2.3.4"

@@ -104,7 +104,7 @@ def test_every_duplicate_key_is_told_and_the_first_value_stays():
         ("a: &x [*x]", "alias *x", (1, 8)),
         ("a: !python/object x", "unknown tag", (1, 4)),
         ("? [a]\n: 1", "key must be text", (1, 3)),
-        ("a: {<<: 1}", "merges mappings only", (1, 5)),
+        ("a: {<<: 1}", "merges mappings only", (1, 9)),
         ("%YAML 9.0\n---\na: 1", "not YAML", (1, 1)),
     ],
 )

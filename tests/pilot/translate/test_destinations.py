@@ -42,6 +42,17 @@ def test_a_port_that_the_service_lacks_is_reported():
     ]
 
 
+def test_an_external_name_of_a_service_is_the_service():
+    alias = """
+---
+apiVersion: v1
+kind: Service
+metadata: {name: alias}
+spec: {type: ExternalName, externalName: reviews.default.svc.cluster.local}
+"""
+    assert ask("alias", text=MESH + alias) == ("outbound|9080||reviews.default.svc.cluster.local", [])
+
+
 def test_a_known_subset_is_fine():
     assert ask("reviews", subset="v1") == ("outbound|9080|v1|reviews.default.svc.cluster.local", [])
 

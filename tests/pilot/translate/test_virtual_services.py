@@ -140,12 +140,19 @@ def test_timeout_retries_and_rewrite():
         ("{uri: /x, authority: y}", config.Redirect(path="/x", authority="y")),
         ("{scheme: https, redirectCode: 308}", config.Redirect(308, scheme="https")),
         ("{port: 8080}", config.Redirect(port=8080)),
-        ("{authority: a, derivePort: FROM_REQUEST_PORT}", config.Redirect(authority="a", port_from="request")),
+        ("{authority: a, derivePort: FROM_REQUEST_PORT}", config.Redirect(authority="a", port=9080)),
         ("{authority: a, derivePort: FROM_PROTOCOL_DEFAULT}", config.Redirect(authority="a", port_from="protocol")),
     ],
 )
 def test_redirects(redirect, expected):
     assert route(f"  - redirect: {redirect}").action == expected
+
+
+def test_a_port_from_the_request_that_is_the_schemes_own_is_not_written():
+    http = "  - redirect: {scheme: https, derivePort: FROM_REQUEST_PORT}"
+    assert route(http, port=443).action == config.Redirect(scheme="https")
+    assert route(http, port=80).action == config.Redirect(scheme="https", port=80)
+    assert route(http.replace("scheme: https, ", ""), port=80).action == config.Redirect()
 
 
 def test_a_prefix_redirect():
