@@ -17,22 +17,16 @@ class Settings(Struct, frozen=True):
 
     request_headers_timeout: float = 0.0
     """From the first byte of a request head to its end; 408 after it."""
-    stream_idle_timeout: float = 0.0
-    """Silence within one exchange, both directions; 408 or 504 after it."""
     connection_idle_timeout: float = 3600.0
     max_request_headers_kb: int = 60
     max_headers_count: int = 100
     max_connections: int = 100_000
     headers_with_underscores_action: str = "allow"
-    path_with_escaped_slashes_action: str = "keep"
-    merge_slashes: bool = False
-    normalize_path: bool = True
     drain_time: float = 5.0
     """Seconds between SIGTERM and the end of what is still open (Istio terminationDrainDuration)."""
     access_log_file: str = ""
     access_log_format: str = ""
     access_log_encoding: str = "TEXT"
-    server_name: str = "istio-envoy"
     codec: str = "auto"
     """HTTP engine: auto, fast or reference (MESH_CODEC)."""
     request_body_buffer_bytes: int = 65536
@@ -66,7 +60,6 @@ class Settings(Struct, frozen=True):
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "headers_with_underscores_action": ("allow", "reject", "drop"),
-    "path_with_escaped_slashes_action": ("keep", "reject", "unescape_and_redirect", "unescape_and_forward"),
     "access_log_encoding": ("TEXT", "JSON"),
     "codec": ("auto", "fast", "reference"),
 }

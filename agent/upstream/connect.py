@@ -37,6 +37,9 @@ async def open_connection(
 
 
 async def _open(cluster: config.Cluster, endpoint: config.Endpoint, identity: ClientIdentity | None) -> Transport:
+    if cluster.tls.mode in ("simple", "mutual"):
+        # never in the clear what was asked to be encrypted
+        raise faults.connect_failed(f"TLS: mode {cluster.tls.mode.upper()} is not served")
     try:
         tcp = await connect(endpoint.address, endpoint.port)
     except OSError as exc:

@@ -47,4 +47,10 @@ class WriteBatch(trio.abc.Instrument):
     def finish_later(self, transport: TcpTransport) -> None:
         """The socket did not take all of it: a task waits for room."""
         # the loop may be about to sleep without looking at its run queue again, so it is woken
-        self._token.run_sync_soon(self._nursery.start_soon, transport.finish_write)
+        self._token.run_sync_soon(self._finish, transport)
+
+    def _finish(self, transport: TcpTransport) -> None:
+        try:
+            self._nursery.start_soon(transport.finish_write)
+        except RuntimeError:  # the nursery has ended meanwhile: nobody is left to wait for room
+            transport.end_write()

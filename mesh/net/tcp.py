@@ -212,13 +212,19 @@ class TcpTransport:
                     continue
         except (OSError, trio.ClosedResourceError, trio.TooSlowError) as exc:
             self._error = exc if isinstance(exc, OSError) else OSError(errno.ETIMEDOUT, "the peer reads nothing")
-            self._out = b""
         finally:
-            assert self._finished is not None
+            self.end_write()
+
+    def end_write(self) -> None:
+        """The task of a blocked write is over, or cannot begin: what is still unwritten breaks the connection."""
+        if self._out:
+            self._error = self._error or OSError(errno.EPIPE, "the write was not finished")
+            self._out = b""
+        if self._finished is not None:
             self._finished.set()
             self._finished = None
-            if self._closed:
-                self._close()
+        if self._closed:
+            self._close()
 
     async def _flush(self) -> None:
         self.flush_nowait()

@@ -80,6 +80,7 @@ class TlsTransport:
                 except ssl.SSLWantReadError:
                     self._more = False
                 except ssl.SSLZeroReturnError:
+                    self._more = False
                     return b""
                 except ssl.SSLError as exc:
                     raise trio.BrokenResourceError(f"TLS: {exc.reason or exc}") from exc
@@ -104,6 +105,7 @@ class TlsTransport:
         await self.inner.send(self._out.read())
 
     async def send_eof(self) -> None:
+        self._save_readable()
         try:
             self._object.unwrap()
         except ssl.SSLError:
@@ -124,7 +126,21 @@ class TlsTransport:
         self.inner.reset()
 
     def peer_gone(self) -> bool:
-        return not self._pushed and not self._more and self.inner.peer_gone()
+        # unread bytes below may be the close_notify itself, so only what is decrypted counts as left to read
+        return not self._pushed and not self._more and self.inner.peer_finished()
+
+    def peer_finished(self) -> bool:
+        return self.inner.peer_finished()
+
+    def _save_readable(self) -> None:
+        """Take what can be read already: the shutdown of OpenSSL throws it away."""
+        saved = [self._pushed] if self._pushed else []
+        while self._more:
+            try:
+                saved.append(self._object.read(65536))
+            except ssl.SSLError:
+                self._more = False
+        self._pushed = b"".join(saved)
 
     async def _flush(self) -> None:
         if self._out.pending:
