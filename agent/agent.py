@@ -7,6 +7,7 @@ How the pilot is reached is injected, so that the same agent runs over WebSocket
 from __future__ import annotations
 
 import errno
+import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -45,6 +46,7 @@ from mesh.telemetry.metrics import Registry
 _MESH_ALPN = ("istio-http/1.1", "istio")
 _SWEEP = 0.25  # seconds between looks at deadlines and vanished clients
 _TICK = 1.0  # seconds between looks at idle pools and ejections
+_IDENTITY_WAIT = 5.0  # seconds for a certificate when the snapshot is from disk, so the pilot may be away
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -102,9 +104,17 @@ class Agent:
         self._live = False
         self._admin_address = ""
 
-    async def run(self, *, task_status: trio.TaskStatus[Ready] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until `leave` or cancellation; `started` when traffic is served. Raises MeshError at start."""
-        admin = self._bind_admin()
+    async def run(self, *, task_status: trio.TaskStatus[Ready | None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until `leave` or cancellation; `started` when traffic is served, with None when told to leave before.
+
+        Raises MeshError at start.
+        """
+        try:
+            await self._run(self._bind_admin(), task_status)
+        finally:
+            self._release()
+
+    async def _run(self, admin: trio.SocketListener, task_status: trio.TaskStatus[Ready | None]) -> None:
         async with trio.open_nursery() as services:
             services.start_soon(serve_http, admin, Admin(self).handle)
             self._open_access_log(services)
@@ -135,6 +145,16 @@ class Agent:
             if self._feed is not None:
                 await self._feed.goodbye("the agent is leaving")
             services.cancel_scope.cancel()
+
+    def _release(self) -> None:
+        if self._dataplane.batch is not None:
+            trio.lowlevel.remove_instrument(self._dataplane.batch)
+        for cluster in self.clusters():
+            cluster.close()
+        if self._listeners is not None:
+            self._listeners.close()
+        for sock in self._prebound.values():
+            sock.close()
 
     def feed_certificate(self) -> FeedCertificate | None:
         """What this agent shows the pilot instead of its token, once it has it."""
@@ -194,21 +214,40 @@ class Agent:
                 registry=self.registry,
                 server_alpn=_MESH_ALPN,
                 client_alpn=_MESH_ALPN,
+                ttl=self._bootstrap.settings.certificate_ttl,
             )
             services.start_soon(self._keeper.run)
 
-    async def _wait_live(self) -> Ready:
-        await self._configured.wait()
-        if self._needs_identity:
-            await self._identified.wait()
+    async def _wait_live(self) -> Ready | None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._stop_waiting_when_told_to_leave, nursery.cancel_scope)
+            await self._configured.wait()
+            if self._needs_identity:
+                await self._wait_identified()
+            nursery.cancel_scope.cancel()
+        if self._leaving.is_set():
+            return None
         self._live = True
         return self.ready()
+
+    async def _stop_waiting_when_told_to_leave(self, waiting: trio.CancelScope) -> None:
+        await self._leaving.wait()
+        waiting.cancel()
+
+    async def _wait_identified(self) -> None:
+        """A restart while the pilot is away must not hold back what needs no certificate."""
+        from_disk = self._feed is not None and self._feed.state.from_disk
+        with trio.move_on_after(_IDENTITY_WAIT if from_disk else math.inf):
+            await self._identified.wait()
+            return
+        self._stats.refused("identity", "no_certificate_yet")
+        self._log.warning("no certificate yet: plaintext is served, mTLS when the pilot has signed one")
 
     def ready(self) -> Ready:
         """Where this agent can be reached now."""
         assert self._listeners is not None
         upstreams = {
-            listener.config.service: f"{listener.sock.address}:{listener.sock.port}"
+            listener.config.service: listener.sock.name
             for listener in self._listeners.bound.values()
             if listener.config.service
         }

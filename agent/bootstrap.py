@@ -32,6 +32,8 @@ class Settings(Struct, frozen=True):
     request_body_buffer_bytes: int = 65536
     """A request body of known length up to this is read whole before it is sent, so that it can be retried."""
     dns_refresh_rate: float = 5.0
+    certificate_ttl: float = 0.0
+    """Life of the certificates that this agent asks for; 0 leaves it to the pilot (a day)."""
 
     @staticmethod
     def parse(pairs: dict[str, str]) -> Settings:
@@ -49,12 +51,15 @@ class Settings(Struct, frozen=True):
                     f"{text!r} is not a value of {key}", path=key, file="--set", remedy=f"one of {choices}"
                 )
             try:
-                values[key] = msgspec.convert(_scalar(text), known[key].type, strict=False)
+                written = _seconds(text) if known[key].type is float else text
+                values[key] = value = msgspec.convert(written, known[key].type, strict=False)
             except msgspec.ValidationError as exc:
                 wanted = getattr(known[key].type, "__name__", str(known[key].type))
                 raise ConfigError(
                     f"{text!r} does not fit: {exc}", path=key, file="--set", remedy=f"a value of type {wanted}"
                 ) from exc
+            if isinstance(value, float | int) and not value >= 0:
+                raise ConfigError(f"{text!r} is not a value of {key}", path=key, file="--set", remedy="0 or more")
         return Settings(**values)
 
 
@@ -65,7 +70,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 
-def _scalar(text: str) -> str:
+def _seconds(text: str) -> str:
     if text.endswith("ms") and text[:-2].replace(".", "", 1).isdigit():
         return str(float(text[:-2]) / 1000)
     if text.endswith("s") and text[:-1].replace(".", "", 1).isdigit():

@@ -105,6 +105,7 @@ class FeedClient:
         self._synced = trio.Event()
         self._signing: dict[int, tuple[trio.Event, list[SignResponse]]] = {}
         self._sign_ids = 0
+        self._leaving = False
         self._reports: deque[Report] = deque()
         self._report_ready = trio.Event()
         self._logged: tuple[str, float] = ("", float("-inf"))
@@ -149,7 +150,11 @@ class FeedClient:
         self._report_ready.set()
 
     async def goodbye(self, reason: str) -> None:
-        """Tell the pilot that this agent is leaving for good; at most a second, and no error if it cannot be told."""
+        """Tell the pilot that this agent is leaving for good, and do not come back.
+
+        Takes at most a second, and is no error if the pilot cannot be told.
+        """
+        self._leaving = True
         transport = self._transport
         if transport is None:
             return
@@ -170,7 +175,7 @@ class FeedClient:
 
     async def _stay_subscribed(self) -> None:
         pauses = delays(self._rng, cap=_RETRY_CAP)
-        while True:
+        while not self._leaving:
             pushes = self.state.pushes
             try:
                 async with self._connect() as transport:
@@ -180,6 +185,7 @@ class FeedClient:
             if self.state.pushes > pushes:
                 pauses = delays(self._rng, cap=_RETRY_CAP)
             await trio.sleep(next(pauses))
+        await trio.sleep_forever()
 
     def _failed(self, exc: Unreachable | FeedClosed | FeedError) -> None:
         label = exc.label if isinstance(exc, Unreachable) else "closed" if isinstance(exc, FeedClosed) else "protocol"
@@ -191,9 +197,8 @@ class FeedClient:
         now = trio.current_time()
         if self._logged[0] != str(exc) or now - self._logged[1] > _REPEAT_LOG:
             self._logged = (str(exc), now)
-            self._log.warning(
-                "no session with the pilot; serving on from what is held", reason=str(exc), failures=self.state.failures
-            )
+            what = "serving on from what is held" if self.state.pushes else "nothing to serve until there is one"
+            self._log.warning(f"no session with the pilot; {what}", reason=str(exc), failures=self.state.failures)
 
     async def _subscribed(self, transport: Transport) -> None:
         await self._send(transport, Hello(self.node, known=self._session.known()))

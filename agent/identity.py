@@ -32,6 +32,7 @@ _SIGN_WAIT: Final = 10.0  # Istio's budget for one request
 _KEY_WAIT: Final = 30.0
 _RETRY_BASE: Final = 0.05  # Istio starts at 50 ms
 _RETRY_CAP: Final = 30.0
+_LEAST: Final = 1.0  # between two certificates, whatever the clocks say
 _SLEEP: Final = 60.0  # the wall clock may jump: look at it at least this often
 
 
@@ -111,7 +112,10 @@ class IdentityKeeper:
             if not started:
                 task_status.started(identity)
                 started = True
-            await self._wait_until(renewal_time(identity.not_before, identity.not_after, self._rng))
+            # Certificates are back-dated for peers whose clock is behind; of a short life that would be the most of it.
+            now = self._wall()
+            renewal = renewal_time(max(identity.not_before, now), identity.not_after, self._rng)
+            await self._wait_until(max(renewal, now + _LEAST))
 
     def _left(self, identity: Identity) -> float:
         return identity.not_after - self._wall()

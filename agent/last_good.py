@@ -55,15 +55,15 @@ class LastGood:
                 await self._write()
                 await trio.sleep(_PAUSE)
         finally:
-            with trio.CancelScope(shield=True):
-                await self._write()
+            await self._write()
 
     async def _write(self) -> None:
         push, self._pending = self._pending, None
         if push is None:
             return
         try:
-            await trio.to_thread.run_sync(write_private, self._path, encode(push))
+            with trio.CancelScope(shield=True):  # begun is done: what was taken from `_pending` must not get lost
+                await trio.to_thread.run_sync(write_private, self._path, encode(push))
             self.saved += 1
         except OSError as exc:
             self.failures += 1

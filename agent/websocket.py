@@ -18,6 +18,7 @@ from mesh.feed.transport import FeedClosed, Transport
 from mesh.identity.contexts import ContextError, feed_client_context
 
 _CONNECT_WAIT: Final = 10.0
+_DOUBTFUL: Final = ("tls", "closed", "unauthorized", "refused")
 _CLOSE_WAIT: Final = 0.25  # when cancelled, nothing reads the answer to our close
 _MAX_MESSAGE: Final = 256 * 1024 * 1024  # a full push of a big mesh; the pilot is trusted
 _RECEIVE_BUFFER: Final = 65536
@@ -84,12 +85,11 @@ class WebSocketWay:
         try:
             async with trio.open_nursery() as nursery:
                 try:
-                    socket = await self._open(nursery, context, token)
+                    transport = await self._open(nursery, context, token)
                     try:
-                        yield _WebSocketTransport(socket)
+                        yield transport
                     finally:
-                        with trio.move_on_after(_CLOSE_WAIT, shield=True):
-                            await socket.aclose()
+                        await transport.close()
                 except MeshError as exc:  # kept, not raised here: the nursery would wrap it in a group
                     failure = exc
                 nursery.cancel_scope.cancel()
@@ -98,9 +98,15 @@ class WebSocketWay:
             if rest is not None or rejected is None:
                 raise (rest or group) from None
             failure = self._rejected(rejected)
-        if isinstance(failure, Unreachable):
-            self._distrusted = certificate
         if failure is not None:
+            # A certificate that is not welcome (the pilot has a new authority) gives way to the token, in turns.
+            doubtful = isinstance(failure, Unreachable) and failure.label in (
+                "tls",
+                "closed",
+                "unauthorized",
+                "refused",
+            )
+            self._distrusted = certificate if doubtful and self._token_file is not None else None
             raise failure
 
     def _usable_certificate(self) -> Certificate | None:
@@ -140,11 +146,11 @@ class WebSocketWay:
                 "copy root-cert.pem from the pilot's state folder",
             ) from exc
 
-    async def _open(self, nursery: trio.Nursery, context: ssl.SSLContext | None, token: str) -> WebSocketConnection:
+    async def _open(self, nursery: trio.Nursery, context: ssl.SSLContext | None, token: str) -> _WebSocketTransport:
         with trio.move_on_after(_CONNECT_WAIT):
             stream = _Watched(await self._open_stream(context))
             try:
-                return await self._upgrade(nursery, stream, token)
+                return _WebSocketTransport(await self._upgrade(nursery, stream, token), stream)
             except BaseException:
                 await trio.aclose_forcefully(stream)
                 raise
@@ -237,8 +243,9 @@ class _Watched(trio.abc.Stream):
 
 
 class _WebSocketTransport:
-    def __init__(self, socket: WebSocketConnection) -> None:
+    def __init__(self, socket: WebSocketConnection, stream: _Watched) -> None:
         self._socket = socket
+        self._stream = stream
 
     async def send(self, data: bytes) -> None:
         try:
@@ -260,7 +267,9 @@ class _WebSocketTransport:
             raise _closed(exc) from None
 
     async def close(self) -> None:
-        await self._socket.aclose()
+        with trio.move_on_after(_CLOSE_WAIT, shield=True):
+            await self._socket.aclose()
+        await trio.aclose_forcefully(self._stream)  # the library leaves it open when the peer closed first
 
 
 def _closed(exc: ConnectionClosed) -> FeedClosed:

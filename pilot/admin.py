@@ -23,6 +23,7 @@ from pilot.push.fleet import Fleet
 from pilot.push.session import ProxySession
 from pilot.resources.object import Key, Object
 from pilot.resources.registry import Loaded, load
+from pilot.resources.report import Notice
 
 Page: TypeAlias = Callable[[Request], Awaitable[Response]]
 
@@ -153,10 +154,10 @@ class Admin:
         except OSError as exc:
             raise Refusal(500, _error(f"cannot keep the objects: {exc}", "mend the pilot's state folder")) from exc
         version = self._ledger.update("applied", [(obj.key, obj) for obj in stored], at_once=True)
-        self._remember(loaded)
+        notices = [*loaded.notices, *map(Notice.of, loaded.blemishes)]
+        self._remember([obj.key for obj in stored], notices)
         results = [{**_key(obj.key), "result": _result(before[obj.key], obj)} for obj in stored]
-        notices = [str(notice) for notice in loaded.notices]
-        return _json({"objects": results, "notices": notices, **await self._outcome(version, wait)})
+        return _json({"objects": results, "notices": [str(n) for n in notices], **await self._outcome(version, wait)})
 
     async def _post_delete(self, request: Request) -> Response:
         """Delete applied objects: those of the body, or the one of ?kind= &namespace= &name=."""
@@ -172,9 +173,7 @@ class Admin:
         except OSError as exc:
             raise Refusal(500, _error(f"cannot delete: {exc}", "mend the pilot's state folder")) from exc
         version = self._ledger.update("applied", [(key, None) for key in keys], at_once=True)
-        self._ledger.notices["applied"] = tuple(
-            n for n in self._ledger.notices.get("applied", ()) if not any(_about(n, key) for key in keys)
-        )
+        self._remember(keys, [])
         results = [{**_key(key), "result": "deleted"} for key in keys]
         return _json({"objects": results, "notices": [], **await self._outcome(version, wait)})
 
@@ -202,10 +201,10 @@ class Admin:
             raise Refusal(422, _error("the body holds no object of the mesh", "send at least one, as YAML or JSON"))
         return request.body.decode("utf-8-sig"), loaded
 
-    def _remember(self, loaded: Loaded) -> None:
-        fresh = {obj.key for obj in loaded.objects}
-        kept = [n for n in self._ledger.notices.get("applied", ()) if not any(_about(n, key) for key in fresh)]
-        self._ledger.notices["applied"] = (*kept, *loaded.notices)
+    def _remember(self, keys: list[Key], notices: list[Notice]) -> None:
+        """Replace what was noticed about these applied objects."""
+        kept = [n for n in self._ledger.notices.get("applied", ()) if not any(_about(n, key) for key in keys)]
+        self._ledger.notices["applied"] = (*kept, *notices)
 
     async def _outcome(self, version: int, wait: float | None) -> dict[str, Any]:
         outcome: dict[str, Any] = {"version": version}

@@ -52,6 +52,7 @@ class AppliedFiles:
             whole.objects += loaded.objects
             whole.errors += loaded.errors
             whole.notices += loaded.notices
+            whole.blemishes += loaded.blemishes
         return whole
 
 

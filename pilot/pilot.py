@@ -159,7 +159,7 @@ class _Parts:
         except OSError as exc:
             raise MeshError(f"{applied.folder} cannot be read: {exc}; make it readable") from exc
         self.ledger.errors["applied"] = tuple(loaded.errors)
-        self.ledger.notices["applied"] = tuple(loaded.notices)
+        self.ledger.notices["applied"] = (*loaded.notices, *map(Notice.of, loaded.blemishes))
         self.ledger.update("applied", [(obj.key, obj) for obj in loaded.objects])
 
     def restore(self) -> None:

@@ -40,9 +40,18 @@ class FakeLog:
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, dict[str, Any]]] = []
+        self._more = trio.Event()
 
     def info(self, event: str, /, **fields: Any) -> None:
         self.lines.append((event, fields))
+        self._more.set()
+        self._more = trio.Event()
+
+    async def wait(self, true: Callable[[str, dict[str, Any]], bool], count: int = 1) -> None:
+        """Return when `count` lines are such."""
+        with trio.fail_after(DEADLINE):
+            while sum(true(event, fields) for event, fields in self.lines) < count:
+                await self._more.wait()
 
     warning = info
     error = info

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import random
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -225,6 +226,27 @@ async def connected(port: int, identity: Identity | None = None, *, host: str = 
         transport.close()
 
 
+class FakeNames(trio.abc.HostnameResolver):
+    """A resolver that knows `table`; a name mapped to None never answers. `asked` counts questions."""
+
+    def __init__(self, table: dict[str, Any]) -> None:
+        self.table = table
+        self.asked = 0
+
+    async def getaddrinfo(self, host: Any, port: Any, *args: Any, **how: Any) -> Any:
+        self.asked += 1
+        name = host.decode() if isinstance(host, bytes) else host
+        found = self.table.get(name, ())
+        if found is None:
+            await trio.sleep_forever()
+        if not found:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in found]
+
+    async def getnameinfo(self, sockaddr: Any, flags: int) -> Any:
+        raise NotImplementedError
+
+
 # Upstream
 
 Script = Callable[["ScriptedUpstream", Wire], Awaitable[None]]
@@ -349,7 +371,7 @@ def make_cluster(
     *ports: int,
     clock: Callable[[], float] = trio.current_time,
     identity: Identity | None = None,
-    registry: Registry | None = None,
+    refused: Callable[[str, str, int], None] = lambda where, reason, count: None,
 ) -> Cluster:
     """A living cluster with endpoints at these ports."""
     made = Cluster(
@@ -357,8 +379,9 @@ def make_cluster(
         clock=clock,
         rng=random.Random(1),
         identity=lambda: identity,
-        stats=ClusterStats(registry or Registry(), settings.name),
+        stats=ClusterStats(Registry(), settings.name),
         codec_limits=CodecLimits(),
+        refused=refused,
     )
     made.set_endpoints(tuple(endpoint(port) for port in ports))
     return made
@@ -432,6 +455,7 @@ class Serving:
             stats=self.stats.cluster(settings.name),
             codec_limits=CodecLimits(),
             batch=lambda: self.dataplane.batch,
+            refused=self.stats.refused,
         )
 
     def cluster(self, name: str = "app") -> Cluster:

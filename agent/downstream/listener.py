@@ -48,6 +48,7 @@ class Listener:
         """Accept until closed. Connection tasks live in `connections`, so they outlive the listener."""
         dataplane = self._dataplane
         while True:
+            await trio.lowlevel.checkpoint()  # a flood of newcomers must not keep the others from running
             try:
                 transport = await self.sock.accept()
             except trio.ClosedResourceError:
@@ -62,15 +63,16 @@ class Listener:
                 dataplane.stats.refused("listener", "max_connections")
                 transport.reset()
                 continue
-            connections.start_soon(self._serve_connection, transport)
+            downstream = Downstream(transport, self.config, dataplane.clock())
+            dataplane.connections.add(downstream)  # counted before its task runs, so that the limit holds
+            connections.start_soon(self._serve_connection, downstream)
 
-    async def _serve_connection(self, transport: Transport) -> None:
-        downstream = Downstream(transport, self.config, self._dataplane.clock())
+    async def _serve_connection(self, downstream: Downstream) -> None:
+        transport = downstream.transport
         dataplane = self._dataplane
         stats = dataplane.stats.downstream("inbound" if self.config.direction == "inbound" else "outbound")
         stats.cx_total.inc()
         stats.cx_active.inc()
-        dataplane.connections.add(downstream)
         try:
             await self._serve_chain(downstream)
         except (trio.BrokenResourceError, trio.ClosedResourceError):

@@ -44,9 +44,10 @@ class Listeners:
     def apply(self, wanted: Iterable[config.Listener]) -> list[Rejected]:
         """Make `bound` what the snapshot wants; returns the listeners that could not be bound, with the remedy."""
         rejected = []
-        names = set()
+        wanted = list(wanted)
+        for name in self.bound.keys() - {settings.name for settings in wanted}:
+            self.bound.pop(name).close()  # first: a new listener may take over the address
         for settings in wanted:
-            names.add(settings.name)
             listener = self.bound.get(settings.name)
             if listener is not None and _same_socket(listener.config, settings):
                 if listener.config is not settings:
@@ -61,8 +62,6 @@ class Listeners:
                 listener.close()
             listener = self.bound[settings.name] = Listener(settings, sock, self._dataplane)
             self._accepting.start_soon(listener.serve, self._connections)
-        for name in self.bound.keys() - names:
-            self.bound.pop(name).close()
         return rejected
 
     def close(self) -> None:
@@ -72,7 +71,7 @@ class Listeners:
 
     def addresses(self) -> dict[str, str]:
         """Name of each listener to the address that it is bound to."""
-        return {name: f"{listener.sock.address}:{listener.sock.port}" for name, listener in self.bound.items()}
+        return {name: listener.sock.name for name, listener in self.bound.items()}
 
     def _bind(self, settings: config.Listener) -> TcpListener:
         ready = self._prebound.pop(settings.name, None)

@@ -34,9 +34,9 @@ async def exchange(stream: Stream, chain: config.HttpChain, dataplane: Dataplane
     except ProtocolError as exc:
         broken = ProxyFault("downstream", "DPE", f"http1.codec_error:{exc.reason}", status=exc.status)
         await _answer_fault(stream, broken, record, dataplane)
-    except trio.Cancelled:
+    except BaseException as exc:  # cancellation, alone or in a nursery's group, or a bug
         record.flags += ("DC",) if downstream.client_gone else ("LR",)
-        record.termination_details = "exchange_cancelled"
+        record.termination_details = "internal_error" if isinstance(exc, Exception) else "exchange_cancelled"
         raise
     finally:
         downstream.attempt = None
@@ -63,9 +63,10 @@ def _describe(record: Record, stream: Stream, downstream: Downstream) -> None:
 
 async def _serve(stream: Stream, chain: config.HttpChain, dataplane: Dataplane, record: Record) -> None:
     head = stream.head
-    if not forwarding.strip_request_hops(head):
-        raise ProxyFault("proxy", "", "upgrade_failed", status=403)
+    served = forwarding.strip_request_hops(head)
     _enter(stream, chain, dataplane, record)
+    if not served:
+        raise ProxyFault("proxy", "", "upgrade_failed", status=403)
     plan = dataplane.plan
     if head.method == b"CONNECT":
         await connect_tunnel(stream, chain, plan, dataplane, record)
@@ -93,7 +94,7 @@ def _enter(stream: Stream, chain: config.HttpChain, dataplane: Dataplane, record
     head = stream.head
     downstream = stream.downstream
     if chain.use_remote_address:
-        tls = head.scheme == b"https"
+        tls = downstream.peer is not None  # not the scheme: an absolute target may name any
         record.request_id = forwarding.enter_gateway(head, downstream.transport.remote, dataplane.rng, tls=tls)
     else:
         record.request_id = forwarding.enter_sidecar(head, dataplane.rng)
@@ -177,9 +178,12 @@ async def _answer_fault(stream: Stream, fault: ProxyFault, record: Record, datap
         record.details = record.details or fault.details
         stream.downstream.transport.close()
         return
+    if stream.complete and fault.origin == "downstream":
+        record.termination_details = fault.details  # the answer is out; the driver closes the connection
+        return
     if stream.started:
         # too late for a status: the client must see that the message is cut
-        record.termination_details = fault.details
+        record.termination_details = fault.details.replace("_before_response", "_after_response")
         stream.abandon()
         stream.downstream.transport.reset()
         return

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-_RESET = b"upstream connect error or disconnect/reset before headers. reset reason: "
+_REASON = b"reset reason: "
+_RESET = b"upstream connect error or disconnect/reset before headers. " + _REASON
 
 
 class ProxyFault(Exception):
@@ -40,6 +41,10 @@ class ProxyFault(Exception):
         self.transport = transport
         self.sent = sent
         self.reused = reused
+
+    def tell_retried(self) -> None:
+        """Word the body of a reset for a client whose request was tried more than once."""
+        self.body = self.body.replace(b". " + _REASON, b". retried and the latest " + _REASON, 1)
 
 
 def connect_failed(why: str, *, timeout: bool = False) -> ProxyFault:

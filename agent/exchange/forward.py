@@ -35,10 +35,12 @@ class Forward:
         "_cluster",
         "_dataplane",
         "_deadline",
+        "_healed",
         "_now",
         "_record",
         "_request_failure",
         "_retry",
+        "_retrying",
         "_route",
         "_stream",
         "_target",
@@ -65,10 +67,12 @@ class Forward:
         self._dataplane = dataplane
         self._chain = chain
         self._deadline = _NEVER
-        self._now = record.start
+        self._now = dataplane.clock() if record.flags else record.start  # a delay may have been injected
         self._retry = Retry.of(route.retry, stream.head)
         self._timeout = route.timeout if self._retry.timeout is None else self._retry.timeout
         self._tried: list[Endpoint] = []
+        self._healed = False
+        self._retrying = False
         self._request_failure: ProxyFault | ProtocolError | None = None
         self.body = RequestBody()
         self.committed = False
@@ -91,6 +95,8 @@ class Forward:
                 await self._back_off()
         finally:
             cluster.limits.release_request()
+            if self._retrying:
+                cluster.limits.release_retry()
 
     def _drop_control(self) -> None:
         headers = self._stream.head.headers
@@ -129,6 +135,8 @@ class Forward:
         cluster.observe_fault(endpoint, fault)
         if self._may_try_again(fault):
             return False
+        if self._retry.used:
+            fault.tell_retried()
         raise fault
 
     def _announce(self, per_try: float, now: float) -> None:
@@ -142,7 +150,9 @@ class Forward:
 
     async def _send_and_relay(self, endpoint: Endpoint, scope: trio.CancelScope) -> bool:
         cluster = self._cluster
-        connection: Http1Connection | None = cluster.take(endpoint, self._now) or await cluster.lease(endpoint)
+        # where one idle connection was dead the others may be: the try that heals takes none unseen
+        now = _NEVER if self._retry.immediate else self._now
+        connection: Http1Connection | None = cluster.take(endpoint, now) or await cluster.lease(endpoint)
         assert connection is not None
         endpoint.active += 1
         endpoint.rq_total += 1
@@ -168,12 +178,13 @@ class Forward:
     ) -> bool:
         """The request's body is still coming: a second task sends it on while this one reads the response."""
         done = False
-        fault: ProxyFault | None = None
+        fault: ProxyFault | ProtocolError | None = None
+        self.body.streamed = True
         async with trio.open_nursery() as nursery:
 
             async def send_body() -> None:
                 try:
-                    await relay_request(self._stream, self.body, connection)
+                    await relay_request(self._stream, connection)
                 except (ProxyFault, ProtocolError) as exc:
                     self._request_failure = exc
                     if isinstance(exc, ProtocolError) or exc.origin == "downstream":
@@ -185,7 +196,7 @@ class Forward:
             nursery.start_soon(send_body)
             try:
                 done = await self._respond(connection, endpoint, scope)
-            except ProxyFault as exc:
+            except (ProxyFault, ProtocolError) as exc:
                 fault = exc
             nursery.cancel_scope.cancel()
         if fault is not None:
@@ -244,13 +255,12 @@ class Forward:
         if not self._may_repeat() or fault.origin != "upstream":
             return False
         retry = self._retry
-        if fault.reused and not retry.immediate and self._stream.head.method in _IDEMPOTENT:
+        if fault.reused and not self._healed and self._stream.head.method in _IDEMPOTENT:
             # the peer closed an idle connection as it was taken: not a failure of the request, so not a retry
-            retry.immediate = True
+            self._healed = retry.immediate = True
             self._record.attempts -= 1
             self._tried.pop()
             return True
-        retry.immediate = False
         return retry.wants_fault(fault) and self._admit_retry()
 
     def _admit_retry(self) -> bool:
@@ -260,25 +270,24 @@ class Forward:
         if not self._retry.spend():
             self._record.flags += ("URX",)
             return False
-        if not self._cluster.limits.try_admit_retry():
+        if not self._retrying and not self._cluster.limits.try_admit_retry():
             self._cluster.stats.upstream_rq_retry_overflow.inc()
             self._record.flags += ("UO",)
             return False
+        self._retrying = True  # and stays so to the end: the limit is on retries under way, not on waiting ones
+        self._retry.immediate = False
         return True
 
     async def _back_off(self) -> None:
         retry = self._retry
         if retry.immediate:
             return
-        try:
-            with trio.CancelScope(deadline=self._deadline) as scope:
-                self._stream.downstream.attempt = scope
-                await trio.sleep(retry.delay(self._dataplane.rng))
-            if scope.cancelled_caught:
-                raise self._why_cancelled()
-        finally:
-            self._cluster.limits.release_retry()
-            self._now = self._dataplane.clock()
+        with trio.CancelScope(deadline=self._deadline) as scope:
+            self._stream.downstream.attempt = scope
+            await trio.sleep(retry.delay(self._dataplane.rng))
+        if scope.cancelled_caught:
+            raise self._why_cancelled()
+        self._now = self._dataplane.clock()
         if not retry.ignore_previous_hosts:
             self._tried.clear()
 

@@ -68,9 +68,8 @@ class RequestBody:
             self.data = parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-async def relay_request(stream: Stream, body: RequestBody, connection: Http1Connection) -> None:
+async def relay_request(stream: Stream, connection: Http1Connection) -> None:
     """Send the rest of a request's body as it comes. Raises ProxyFault of either side, ProtocolError."""
-    body.streamed = True
     while True:
         event = stream.next_event()
         if event is None:

@@ -79,12 +79,14 @@ class Cluster:
     # What a push changes
 
     def reconfigure(self, settings: config.Cluster) -> None:
-        """Take new settings; connections made under other TLS or pool settings are closed when idle."""
+        """Take new settings; connections made under other TLS or pool settings close now, or when they are idle."""
         old, self.config = self.config, settings
         if settings.lb_policy != old.lb_policy:
             self.balancer = compile_balancer(settings.lb_policy)
         if settings.breakers != old.breakers:
             self.limits.reconfigure(settings.breakers)
+            for _ in range(len(self._waiting)):
+                self._wake_one()
         if settings.outlier != old.outlier:
             self._reset_outlier(settings.outlier)
         if settings.tls != old.tls or settings.connection != old.connection:
@@ -161,6 +163,8 @@ class Cluster:
         host, port = split_port(authority)
         number = int(port) if port else {b"https": 443}.get(scheme, 80)
         name = host.strip(b"[]").decode("latin-1")
+        if not 0 < number < 65536:
+            raise faults.connect_failed(f"no port: {number}")
         try:
             with trio.fail_after(self.config.connection.connect_timeout):
                 address = (await resolve(name))[0]
@@ -203,13 +207,13 @@ class Cluster:
     async def _open_or_wait(self, endpoint: Endpoint) -> Http1Connection:
         if not self.limits.try_admit_connection():
             self.stats.upstream_cx_overflow.inc()
-            if not self._close_one_idle():
+            if not (self._close_one_idle() and self.limits.try_admit_connection()):
                 return await self._wait_for_connection(endpoint)
-            self.limits.try_admit_connection()
         return await self._open(endpoint)
 
     async def _open(self, endpoint: Endpoint) -> Http1Connection:
         # the connection is counted; every way out but success uncounts it
+        pool = endpoint.pool
         try:
             transport = await open_connection(self.config, endpoint.config, self._identity())
         except BaseException as exc:
@@ -222,7 +226,7 @@ class Cluster:
         if batch is not None:
             transport.batch_writes(batch)
         codec = http1_client(self._codec_limits, self._engine)
-        return Http1Connection(transport, codec, endpoint, self.clock())
+        return Http1Connection(transport, codec, endpoint, pool, self.clock())
 
     async def _wait_for_connection(self, endpoint: Endpoint) -> Http1Connection:
         if not self.limits.try_admit_pending():
@@ -230,9 +234,9 @@ class Cluster:
             raise faults.overflow()
         self.stats.upstream_rq_pending_active.inc()
         try:
+            turn = trio.Event()
+            self._waiting.append(turn)
             while True:
-                turn = trio.Event()
-                self._waiting.append(turn)
                 try:
                     await turn.wait()
                 except BaseException:
@@ -245,6 +249,8 @@ class Cluster:
                     self._close_one_idle() and self.limits.try_admit_connection()
                 ):
                     return await self._open(endpoint)
+                turn = trio.Event()
+                self._waiting.appendleft(turn)  # a newcomer was quicker; whoever waited longest stays first
         finally:
             self.limits.release_pending()
             self.stats.upstream_rq_pending_active.dec()
@@ -275,6 +281,7 @@ class Cluster:
         if (
             self.closed
             or endpoint.removed
+            or connection.pool is not endpoint.pool
             or (limit and connection.served >= limit)
             or (lifetime and now - connection.born >= lifetime)
             or not connection.codec.start_next()
@@ -323,6 +330,7 @@ class Cluster:
     def _drain(self, endpoint: Endpoint) -> None:
         endpoint.pool.drain()
         self._count_closed(endpoint)
+        endpoint.pool = Pool()  # leased connections belong to the old one and are not taken back
 
     async def open_tcp(self, endpoint: Endpoint) -> Transport:
         """A fresh connection for opaque bytes; hand it to `close_tcp` afterwards. Raises ProxyFault UO or UF."""

@@ -5,6 +5,8 @@ The exchange drives it; whoever leased it gives it back or discards it. Faults a
 
 from __future__ import annotations
 
+from typing import Any
+
 import trio
 
 from agent.codec.message import END, End, Http1Client, ProtocolError, RequestHead, ResponseHead
@@ -14,7 +16,8 @@ from mesh.net.tcp import Transport
 
 
 class Http1Connection:
-    """`served` counts completed exchanges; `idle_since` and `born` are times of the injected clock.
+    """`served` counts completed exchanges; `idle_since` and `born` are times of the injected clock; `pool` is where
+    it may return to.
 
     `received` turns True with the first byte of the current response, `sent` with the first of the request.
     """
@@ -26,16 +29,18 @@ class Http1Connection:
         "codec",
         "endpoint",
         "idle_since",
+        "pool",
         "received",
         "sent",
         "served",
         "transport",
     )
 
-    def __init__(self, transport: Transport, codec: Http1Client, endpoint: Endpoint, now: float) -> None:
+    def __init__(self, transport: Transport, codec: Http1Client, endpoint: Endpoint, pool: Any, now: float) -> None:
         self.transport = transport
         self.codec = codec
         self.endpoint = endpoint
+        self.pool = pool
         self.born = now
         self.idle_since = now
         self.served = 0
@@ -98,6 +103,8 @@ class Http1Connection:
         try:
             event = self.codec.next_event()
         except ProtocolError as exc:
+            if exc.reason == "eof_in_body":
+                raise faults.terminated(sent=True, reused=self.served > 0) from exc
             raise faults.malformed(exc.reason) from exc
         assert not isinstance(event, ResponseHead)
         return event

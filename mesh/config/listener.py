@@ -46,8 +46,8 @@ class TcpChain(Struct, frozen=True, omit_defaults=True):
 class FilterChain(Struct, frozen=True, omit_defaults=True):
     """One way to serve a connection. The first chain whose `transport` fits wins; none fits: closed, flag NR.
 
-    `transport`: `mtls` a ClientHello (a mesh peer's, when `tls` is istio_mutual), `raw` anything else,
-    `any` both, untouched.
+    `transport`: `mtls` a ClientHello that offers a mesh ALPN, `tls` any ClientHello, `raw` anything else,
+    `any` whatever comes, without looking.
     """
 
     name: str

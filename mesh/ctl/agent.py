@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     gateway.add_argument(
         "-f", dest="files", action="append", default=[], metavar="PATH", help="YAML file or folder; standalone"
     )
+    gateway.add_argument("--command-word", action="append", default=[], help=argparse.SUPPRESS)
     gateway.add_argument("--bind", default="0.0.0.0", metavar="HOST", help="address of the Gateways' ports")
     gateway.add_argument(
         "--port-map", action="append", default=[], metavar="N=M", help="bind M (0: free) where YAML says N"
@@ -179,7 +180,7 @@ def _bootstrap(arguments: argparse.Namespace) -> Bootstrap:
         bind="" if sidecar else arguments.bind,
         port_map={} if sidecar else _port_map(arguments.port_map),
         state_path=arguments.state,
-        command=tuple(word for word in arguments.command_word) if sidecar else (),
+        command=tuple(arguments.command_word) if sidecar else (),
         app_port=app_port,
     )
 
@@ -193,6 +194,8 @@ def _free_port() -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     bootstrap = _bootstrap(arguments)
+    if arguments.role == "gateway" and arguments.command_word:
+        raise MeshError("a gateway starts no app; leave -- CMD away, or run it beside a sidecar")
     standalone = arguments.role == "gateway" and arguments.files
     if standalone and bootstrap.pilot_url:
         raise MeshError("-f and --pilot exclude each other; a gateway is told by files or by a pilot")
@@ -202,6 +205,8 @@ def _run(arguments: argparse.Namespace) -> int:
             f"there is nobody to be configured by; give {example}"
             + ("" if arguments.role == "sidecar" else " or -f FILE")
         )
+    if not standalone:
+        _check_secrets(bootstrap)
     import trio
 
     from mesh.telemetry import log
@@ -214,6 +219,14 @@ def _run(arguments: argparse.Namespace) -> int:
     else:
         run = partial(trio.run, _serve_with_pilot, bootstrap)
     return unwrapped(run)
+
+
+def _check_secrets(bootstrap: Bootstrap) -> None:
+    """A file that is not there yet may come; one that was never named will not."""
+    if not bootstrap.token_file:
+        raise MeshError("there is no bootstrap token; give --token-file FILE (or MESH_TOKEN_FILE) of the pilot's state")
+    if not bootstrap.ca_file and bootstrap.pilot_url.startswith("wss:"):
+        raise MeshError("there is no trust bundle; give --ca FILE or MESH_CA_FILE, the pilot's root-cert.pem")
 
 
 async def _serve_with_pilot(bootstrap: Bootstrap) -> int:
@@ -237,25 +250,35 @@ async def _serve_with_pilot(bootstrap: Bootstrap) -> int:
 
 
 async def serve_agent(agent: Agent, bootstrap: Bootstrap) -> int:
-    """Run an agent to its end: ready line, app, signals. Returns the exit status."""
+    """Run an agent to its end: ready line, app, signals. Returns the exit status. Raises MeshError at start."""
     import trio
 
     status = 0
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_leave_on_signal, agent)
 
-        async def live(task_status: trio.TaskStatus[Ready]) -> None:
+        async def live(task_status: trio.TaskStatus[Ready | None]) -> None:
             await agent.run(task_status=task_status)
             nursery.cancel_scope.cancel()
 
-        with trio.fail_after(_READY_WAIT):
-            ready: Ready = await nursery.start(live)
+        with trio.move_on_after(_READY_WAIT) as waiting:
+            ready: Ready | None = await nursery.start(live)
+        if waiting.cancelled_caught:
+            raise MeshError(_not_ready(agent))
+        if ready is None:  # told to leave before it served
+            return status
         _calm_collector()
         print(_ready_line(ready, bootstrap), flush=True)
         if bootstrap.command:
             status = await _run_app(bootstrap, ready)
             agent.leave()
     return status
+
+
+def _not_ready(agent: Agent) -> str:
+    feed = agent.feed()
+    reason = feed.get("last_error") or "the pilot is connected, but has sent no configuration or no certificate"
+    return f"not ready within {_READY_WAIT:.0f} s: {reason}"
 
 
 def _calm_collector() -> None:

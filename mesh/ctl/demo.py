@@ -90,7 +90,8 @@ async def serve(port: int, *, with_load: bool, verbose: bool) -> None:
             v3 = await app_port(mesh.supervisor.processes["reviews-v3"].ready["admin"])
             print(tour.text(running.page, store / "samples", mesh.pilot.pid, v3), flush=True)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_keep_published, running)
+                nursery.start_soon(mesh.keep_published, running.page)
+                nursery.start_soon(_tell_of_pilot, mesh)
                 if with_load:
                     nursery.start_soon(_load, running.gateway)
                 if sys.stdout.isatty():
@@ -157,15 +158,14 @@ class _Log:
             self._kept.close()
 
 
-async def _keep_published(running: Running) -> None:
-    """A pilot that was killed comes back under another process id: say so where meshctl looks."""
-    pilot = running.mesh.pilot
+async def _tell_of_pilot(mesh: LocalMesh) -> None:
+    """Say when the pilot goes and comes; the visitor was asked to kill it."""
+    pilot = mesh.pilot
     while True:
         start = pilot.starts
         await pilot.wait_ended(start)
         print(f"the pilot is gone; it returns in {_PILOT_RETURNS_AFTER:g} s", file=sys.stderr, flush=True)
-        await pilot.wait_ready(2 * START_TIME, start=start + 1, retry=True)
-        await running.mesh.publish(running.page)
+        await pilot.wait_ready(_PILOT_RETURNS_AFTER + START_TIME, start=start + 1, retry=True)
         print(f"the pilot is back as process {pilot.pid}", file=sys.stderr, flush=True)
 
 

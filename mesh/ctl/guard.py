@@ -18,6 +18,8 @@ from collections.abc import Iterable
 # An agent that drains takes its time; a supervisor that was killed has no more of it to give.
 GRACE = 3.0
 _POLL = 0.05
+IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""A terminal's signals are the supervisor's business."""
 
 
 def watch(lines: Iterable[str]) -> tuple[set[int], list[str]]:
@@ -61,8 +63,8 @@ def clean_up(groups: set[int], directories: Iterable[str], grace: float = GRACE)
 
 
 def main() -> None:
-    """Guard until stdin ends. Signals of the terminal are the supervisor's business."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    """Guard until stdin ends."""
+    for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     clean_up(*watch(sys.stdin))
 

@@ -22,8 +22,9 @@ from mesh.errors import MeshError
 
 PILOT = "pilot"
 GATEWAY = "gateway"
-START_TIME = 30.0
+START_TIME = 20.0
 """Seconds for one process to become ready; a cold start of all on two slow cores takes a third of it."""
+_PUBLISH_PAUSE = 1.0
 _DRAIN = "drain_time=1s"  # nobody waits for a local mesh to let go of its last connections
 # The order of the end: workloads lose their callers before they go, and the pilot outlives its agents.
 _STAGE_PILOT, _STAGE_WORKLOAD, _STAGE_GATEWAY = 0, 1, 2
@@ -136,6 +137,16 @@ class LocalMesh:
         current.publish(
             current.Current(dashboard, str(self.token_file), os.getpid(), str(self.state_dir), page, running)
         )
+
+    async def keep_published(self, page: str = "") -> None:
+        """Publish, and again whenever a process was started anew under another id; ends by cancellation only."""
+        known: dict[str, int] = {}
+        while True:
+            starts = {name: process.starts for name, process in self.supervisor.processes.items() if process.is_ready}
+            if any(known.get(name) != count for name, count in starts.items()):
+                await self.publish(page)
+                known.update(starts)
+            await trio.sleep(_PUBLISH_PAUSE)
 
     def _agent_flags(self) -> list[str]:
         pilot = self.pilot.ready["feed"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -199,28 +200,28 @@ def _notes(obj: dict[str, Any]) -> Iterator[str]:
 
 
 def _as_yaml(found: list[dict[str, Any]]) -> str:
-    import yaml
-
-    return str(yaml.safe_dump_all([_as_written(obj) or _as_served(obj) for obj in found], sort_keys=False))
+    return "---\n".join(_as_written(obj) or json.dumps(_as_served(obj), indent=2) + "\n" for obj in found)
 
 
-def _as_written(obj: dict[str, Any]) -> Any:
-    """The document as it stands in the object's file, when that file is here and still holds it."""
+def _as_written(obj: dict[str, Any]) -> str:
+    """The document as it stands in the object's file, comments and all, when that file is here and still holds it."""
     from pilot.resources.yaml import documents
 
     try:
-        written, _ = documents(Path(obj["file"]).read_bytes(), obj["file"])
-    except OSError:
-        return None
-    for document in written:
-        value = document.value
-        if document.mark[0] == obj["line"] and isinstance(value, dict) and value.get("kind") == obj["kind"]:
-            return value
-    return None
+        lines = Path(obj["file"]).read_text(encoding="utf-8").splitlines()[obj["line"] - 1 :]
+    except (OSError, UnicodeDecodeError):
+        return ""
+    text = "".join(f"{line}\n" for line in takewhile(lambda line: not line.startswith("---"), lines))
+    found, errors = documents(text, obj["file"])
+    if errors or len(found) != 1 or not isinstance(value := found[0].value, dict):
+        return ""
+    metadata = value.get("metadata")
+    same = value.get("kind") == obj["kind"] and isinstance(metadata, dict) and metadata.get("name") == obj["name"]
+    return text if same else ""
 
 
 def _as_served(obj: dict[str, Any]) -> dict[str, Any]:
-    """The document as the pilot understood it, without what was not given. Durations are seconds."""
+    """The object as the pilot understood it, without what was not given. Durations are seconds."""
     metadata = _given({"name": obj["name"], "namespace": obj["namespace"], "labels": obj["labels"]})
     head = {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": metadata}
     return {**head, "spec": _given(obj["spec"])}

@@ -7,12 +7,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mesh import __version__
+from mesh.ctl.groups import unwrapped
 from mesh.errors import MeshError
 
 if TYPE_CHECKING:
@@ -67,21 +68,8 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     log.setup(level=arguments.log_level, encoding=arguments.log_format)
     options = _options(arguments)
-    _unwrapped(partial(trio.run, _run_until_signal, options))
+    unwrapped(partial(trio.run, _run_until_signal, options))
     return 0
-
-
-def _unwrapped(run: Callable[[], object]) -> None:
-    """Call `run`, taking a single MeshError out of the groups that nurseries wrap it in."""
-    try:
-        run()
-    except BaseExceptionGroup as group:
-        found: BaseException = group
-        while isinstance(found, BaseExceptionGroup) and len(found.exceptions) == 1:
-            found = found.exceptions[0]
-        if isinstance(found, MeshError):
-            raise found from None
-        raise
 
 
 async def _run_until_signal(options: Options) -> None:

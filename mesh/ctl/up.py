@@ -11,7 +11,7 @@ import trio
 
 from mesh.ctl import up_file
 from mesh.ctl.interrupt import run_until_interrupted
-from mesh.ctl.local_mesh import LocalMesh, open_local_mesh
+from mesh.ctl.local_mesh import open_local_mesh
 from mesh.ctl.processes import LogSink, PrefixedLog, Process
 from mesh.errors import MeshError
 
@@ -54,25 +54,14 @@ async def serve(mesh_file: up_file.MeshFile, folder: Path, log: LogSink) -> None
         if mesh_file.expose:
             gateway = mesh.start_gateway(mesh_file.expose_port)
             words.append(f"url=http://{await mesh.wait_gateway(gateway, mesh_file.expose_port)}/")
+        # Published before the apps are well: `meshctl get` helps to see why one is not.
         await mesh.publish()
         await _wait_all(processes)
-        await mesh.publish()
         print("ready", *words, f"dashboard={mesh.pilot.ready['dashboard']}", flush=True)
-        await _keep_published(mesh)
+        await mesh.keep_published()
 
 
 async def _wait_all(processes: list[Process]) -> None:
     async with trio.open_nursery() as nursery:
         for process in processes:
             nursery.start_soon(partial(process.wait_ready, _PATIENCE, retry=process.program.restart))
-
-
-async def _keep_published(mesh: LocalMesh) -> None:
-    """Restarted processes have new ids and ports: keep the pointer right."""
-    known = {name: process.starts for name, process in mesh.supervisor.processes.items()}
-    while True:
-        await trio.sleep(1.0)
-        starts = {name: process.starts for name, process in mesh.supervisor.processes.items() if process.is_ready}
-        if any(known[name] != count for name, count in starts.items()):
-            await mesh.publish()
-            known.update(starts)

@@ -15,8 +15,10 @@ from msgspec import Struct
 
 Handler = Callable[["Request"], Awaitable["Response"]]
 
-_IDLE = 60.0  # keep-alive of scrapers is 15 s to 60 s
-_MAX_BODY = 16 * 1024 * 1024  # a folder of YAML; anything larger is a mistake
+IDLE = 60.0
+"""Seconds for the next whole request, and for taking an answer; keep-alive of scrapers is 15 s to 60 s."""
+MAX_BODY = 16 * 1024 * 1024
+"""Bytes. A folder of YAML; anything larger is a mistake."""
 
 
 class Request(Struct, frozen=True):
@@ -51,28 +53,40 @@ async def _serve_connection(stream: trio.SocketStream, handler: Handler) -> None
     connection = h11.Connection(h11.SERVER)
     try:
         async with stream:
-            while True:
-                with trio.move_on_after(_IDLE) as idle:
-                    request = await _read_request(stream, connection)
-                if idle.cancelled_caught or request is None:
-                    return
-                response = await _answer(request, handler)
-                with trio.fail_after(_IDLE):
-                    await _send(stream, connection, response, head_only=request.method == "HEAD")
-                if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
-                    return
-                connection.start_next_cycle()
-    except h11.RemoteProtocolError as exc:
-        await _refuse(stream, connection, exc.error_status_hint, str(exc))
+            try:
+                while await _serve_request(stream, connection, handler):
+                    connection.start_next_cycle()
+            except h11.RemoteProtocolError as exc:
+                await _refuse(stream, connection, exc.error_status_hint, str(exc))
     except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
         return
 
 
-async def _answer(request: Request, handler: Handler) -> Response:
+async def _serve_request(stream: trio.SocketStream, connection: h11.Connection, handler: Handler) -> bool:
+    """One request and its answer. False: the connection ends here."""
+    with trio.move_on_after(IDLE) as idle:
+        request = await _read_request(stream, connection)
+    if idle.cancelled_caught or request is None:
+        return False
+    out = await _answer(request, handler, connection)
+    with trio.fail_after(IDLE):
+        await stream.send_all(out)
+    return connection.our_state is h11.DONE and connection.their_state is h11.DONE
+
+
+async def _answer(request: Request, handler: Handler, connection: h11.Connection) -> bytes:
+    head_only = request.method == "HEAD"
     try:
-        return await handler(request)
+        response = await handler(request)
+        _check(response)
+        return _encode(connection, response, head_only=head_only)
     except Exception as exc:  # the boundary: a bug in one page must not end the port
-        return Response(500, f"{type(exc).__name__}: {exc}\n".encode())
+        return _encode(connection, Response(500, f"{type(exc).__name__}: {exc}\n".encode()), head_only=head_only)
+
+
+def _check(response: Response) -> None:
+    """Raise what h11 would, before half of an answer is encoded."""
+    h11.Response(status_code=response.status, headers=_fields(response), reason=HTTPStatus(response.status).phrase)
 
 
 async def _read_request(stream: trio.SocketStream, connection: h11.Connection) -> Request | None:
@@ -88,11 +102,14 @@ async def _read_request(stream: trio.SocketStream, connection: h11.Connection) -
             head = event
         elif isinstance(event, h11.Data):
             body += event.data
-            if len(body) > _MAX_BODY:
+            if len(body) > MAX_BODY:
                 raise h11.RemoteProtocolError("body over 16 MiB", error_status_hint=413)
         elif isinstance(event, h11.EndOfMessage):
             assert head is not None
-            url = urlsplit(head.target.decode("latin-1"))
+            try:
+                url = urlsplit(head.target.decode("latin-1"))
+            except ValueError as exc:
+                raise h11.RemoteProtocolError(f"the target is no URL: {exc}") from exc
             return Request(
                 method=head.method.decode("ascii"),
                 path=unquote(url.path),
@@ -104,27 +121,22 @@ async def _read_request(stream: trio.SocketStream, connection: h11.Connection) -
             return None
 
 
-async def _send(stream: trio.SocketStream, connection: h11.Connection, response: Response, *, head_only: bool) -> None:
-    headers = [("content-type", response.content_type), ("content-length", str(len(response.body)))]
-    headers += list(response.headers.items())
+def _fields(response: Response) -> list[tuple[str, str]]:
+    length = [] if response.status == 204 else [("content-length", str(len(response.body)))]
+    return [("content-type", response.content_type), *length, *response.headers.items()]
+
+
+def _encode(connection: h11.Connection, response: Response, *, head_only: bool) -> bytes:
     reason = HTTPStatus(response.status).phrase
-    out = connection.send(h11.Response(status_code=response.status, headers=headers, reason=reason)) or b""
-    if response.body and not head_only:
+    out = connection.send(h11.Response(status_code=response.status, headers=_fields(response), reason=reason)) or b""
+    if response.body and not head_only and response.status != 204:
         out += connection.send(h11.Data(data=response.body)) or b""
-    out += connection.send(h11.EndOfMessage()) or b""
-    await stream.send_all(out)
+    return out + (connection.send(h11.EndOfMessage()) or b"")
 
 
 async def _refuse(stream: trio.SocketStream, connection: h11.Connection, status: int, why: str) -> None:
     if connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
         return
+    response = Response(status, why.encode() + b"\n", headers={"connection": "close"})
     with trio.move_on_after(5):
-        try:
-            await _send(
-                stream,
-                connection,
-                Response(status, why.encode() + b"\n", headers={"connection": "close"}),
-                head_only=False,
-            )
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return
+        await stream.send_all(_encode(connection, response, head_only=False))

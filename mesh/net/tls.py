@@ -18,7 +18,7 @@ from mesh.net.tcp import Transport
 class TlsTransport:
     """A TLS session on top of `inner`, which it owns. Call `handshake` first, under a deadline."""
 
-    __slots__ = ("_in", "_more", "_object", "_out", "_pushed", "inner", "local", "remote")
+    __slots__ = ("_ended", "_in", "_more", "_object", "_out", "_pushed", "inner", "local", "remote")
 
     def __init__(
         self, inner: Transport, context: ssl.SSLContext, *, server_side: bool, server_name: str | None = None
@@ -31,6 +31,7 @@ class TlsTransport:
         self._object = context.wrap_bio(self._in, self._out, server_side=server_side, server_hostname=server_name)
         self._pushed = b""
         self._more = False
+        self._ended = False  # the peer's close_notify was read; then reading on gives b"" again, so _more stays
 
     async def handshake(self) -> None:
         """Complete the handshake. Raises ssl.SSLError, trio.BrokenResourceError on a peer that hangs up."""
@@ -80,12 +81,14 @@ class TlsTransport:
                 except ssl.SSLWantReadError:
                     self._more = False
                 except ssl.SSLZeroReturnError:
-                    self._more = False
+                    self._ended = True
                     return b""
                 except ssl.SSLError as exc:
                     raise trio.BrokenResourceError(f"TLS: {exc.reason or exc}") from exc
                 else:
                     self._more = self._in.pending > 0 or self._object.pending() > 0
+                    if not data:
+                        self._ended = self._more = True
                     return data
                 if self._out.pending:
                     await self._flush()  # key updates and tickets are answered while reading
@@ -126,20 +129,25 @@ class TlsTransport:
         self.inner.reset()
 
     def peer_gone(self) -> bool:
-        # unread bytes below may be the close_notify itself, so only what is decrypted counts as left to read
-        return not self._pushed and not self._more and self.inner.peer_finished()
+        # unread bytes may be the close_notify itself, so only what is decrypted counts as left to read
+        if self._more and not self._pushed:
+            self._save_readable()
+        return not self._pushed and (self._ended or self.inner.peer_finished())
 
     def peer_finished(self) -> bool:
-        return self.inner.peer_finished()
+        return self._ended or self.inner.peer_finished()
 
     def _save_readable(self) -> None:
         """Take what can be read already: the shutdown of OpenSSL throws it away."""
         saved = [self._pushed] if self._pushed else []
-        while self._more:
+        while self._more and not self._ended:
             try:
                 saved.append(self._object.read(65536))
+                self._ended = not saved[-1]
+            except ssl.SSLZeroReturnError:
+                self._ended = True
             except ssl.SSLError:
-                self._more = False
+                self._more = False  # nothing more yet, or a fault that the next read tells again
         self._pushed = b"".join(saved)
 
     async def _flush(self) -> None:

@@ -66,11 +66,19 @@ def _closed(exc: ConnectionClosed) -> FeedClosed:
 class FeedServer:
     """Accepts agents. `context` gives the TLS context of the moment (it is swapped at rotation); None is plaintext."""
 
-    def __init__(self, fleet: Fleet, token: BootstrapToken, context: Callable[[], ssl.SSLContext | None]) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        token: BootstrapToken,
+        context: Callable[[], ssl.SSLContext | None],
+        *,
+        max_handshakes: int = _MAX_HANDSHAKES,
+    ) -> None:
         self._fleet = fleet
         self._token = token
         self._context = context
         self._ids = count(1)
+        self._max_handshakes = max_handshakes
         self._strangers = 0
 
     async def serve(self, listener: trio.SocketListener) -> None:
@@ -80,8 +88,8 @@ class FeedServer:
     async def _serve_connection(self, stream: trio.SocketStream) -> None:
         # The boundary of one connection: nothing that happens in it may end the port.
         remote = _remote(stream)
-        if self._strangers >= _MAX_HANDSHAKES:
-            self._refuse("busy", remote, f"{_MAX_HANDSHAKES} connections are in their handshake")
+        if self._strangers >= self._max_handshakes:
+            self._refuse("busy", remote, f"{self._strangers} connections are in their handshake")
             await trio.aclose_forcefully(stream)
             return
         try:

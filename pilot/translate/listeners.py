@@ -84,12 +84,11 @@ def _inbound_listener(view: View, port: InboundPort, mode: MtlsMode, *, is_http:
     tls = config.DownstreamTls("istio_mutual", trust_domains=(settings.trust_domain, *settings.trust_domain_aliases))
     http = config.HttpChain(route_config=name, server_name="istio-envoy") if is_http else None
     tcp = None if is_http else config.TcpChain(((name, 1),), stat_prefix=name)
-    chains = []
-    if mode != "DISABLE":
-        chains.append(config.FilterChain("mtls", "mtls", tls=tls, http=http, tcp=tcp))
-    if mode != "STRICT":
-        chains.append(config.FilterChain("raw", "raw", http=http, tcp=tcp))
-    return config.Listener(name, "inbound", port.address, port.port, tuple(chains))
+    mesh = config.FilterChain("mtls", "tls" if mode == "STRICT" else "mtls", tls=tls, http=http, tcp=tcp)
+    # PERMISSIVE: foreign TLS has no chain on an HTTP port, and passes through untouched on a TCP port
+    plain = config.FilterChain("raw", "raw" if http is not None and mode == "PERMISSIVE" else "any", http=http, tcp=tcp)
+    chains = {"STRICT": (mesh,), "PERMISSIVE": (mesh, plain), "DISABLE": (plain,)}[mode]
+    return config.Listener(name, "inbound", port.address, port.port, chains)
 
 
 def _inbound_cluster(

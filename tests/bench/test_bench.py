@@ -36,7 +36,8 @@ def test_a_program_is_ready_counted_with_its_children_and_ended(tmp_path: Path) 
 
 def test_work_of_children_that_ended_counts(tmp_path: Path) -> None:
     burn = "import time\nwhile time.process_time() < 0.3: pass"
-    code = f"import subprocess, sys, time; subprocess.run([sys.executable, '-c', {burn!r}])\nprint('ready', 'x=1', flush=True)\ntime.sleep(60)"
+    wait = f"subprocess.run([sys.executable, '-c', {burn!r}])"
+    code = f"import subprocess, sys, time; {wait}\nprint('ready x=1', flush=True)\ntime.sleep(60)"
     with python("burner", tmp_path, code) as program:
         program.ready_line()
         assert cpu_seconds(program.pid) >= 0.25

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from mesh.ctl import guard
 
@@ -55,3 +58,18 @@ def test_as_a_program_it_acts_at_end_of_file() -> None:
     program.communicate(f"+{child.pid}\n", timeout=20)
     assert program.returncode == 0
     assert child.wait(10) == -signal.SIGTERM
+
+
+def test_it_reads_its_orders_from_stdin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    child = sleeper()
+    (tmp_path / "state").mkdir()
+    before = [signal.getsignal(number) for number in guard.IGNORED]
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"+{child.pid}\ndir {tmp_path / 'state'}\n"))
+    try:
+        guard.main()
+        assert [signal.getsignal(number) for number in guard.IGNORED] == [signal.SIG_IGN] * 3
+    finally:
+        for number, handler in zip(guard.IGNORED, before, strict=True):
+            signal.signal(number, handler)
+    assert child.wait(10) == -signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []

@@ -81,9 +81,7 @@ def test_other_keys_are_refused(issuer: Issuer, root: tuple[bytes, bytes]) -> No
     csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, None)
     with pytest.raises(PkiError, match="neither ECDSA nor RSA"):
         issuer.sign_workload(csr.public_bytes(serialization.Encoding.PEM), URI, now=NOW, ttl=DAY)
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     with pytest.raises(PkiError, match="neither ECDSA nor RSA"):
         Issuer(root[0], pem)
 

@@ -177,20 +177,16 @@ async def test_a_reset_is_not_taken_for_an_end() -> None:
             await server.send_eof()
 
 
-async def test_a_reset_breaks_a_waiting_reader_and_writer() -> None:
+@pytest.mark.parametrize("waiting", ["reader", "writer"])
+async def test_a_reset_breaks_who_waits(waiting: str) -> None:
     with trio.fail_after(5):
         async with tcp_pair() as (client, server), trio.open_nursery() as nursery:
 
-            async def reader() -> None:
+            async def wait() -> None:
                 with pytest.raises(trio.BrokenResourceError):
-                    await client.receive()
+                    await (client.receive() if waiting == "reader" else client.send(BIG))
 
-            async def writer() -> None:
-                with pytest.raises(trio.BrokenResourceError):
-                    await client.send(BIG)
-
-            nursery.start_soon(reader)
-            nursery.start_soon(writer)
+            nursery.start_soon(wait)
             await settle()
             server.reset()
 

@@ -21,6 +21,16 @@ BIG = bytes(range(256)) * 4096 * 8
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
 
+class FakeOpenEnd:
+    """A transport that keeps its own end when asked to end it, as OpenSSL's tools do."""
+
+    def __init__(self, inner: Transport) -> None:
+        self.send = inner.send
+
+    async def send_eof(self) -> None:
+        pass
+
+
 async def read_all(transport: Transport) -> bytes:
     parts = []
     while data := await transport.receive():
@@ -162,6 +172,20 @@ async def test_peer_gone_is_seen_behind_a_close_notify(version: ssl.TLSVersion) 
         assert client.peer_finished()
         assert await client.receive() == b""
         assert client.peer_gone()
+
+
+async def test_a_close_notify_is_the_end_even_without_the_end_of_tcp() -> None:
+    with trio.fail_after(5):
+        async with tls_pair() as (client, server):
+            await server.send(b"x" * 40_000)
+            server.inner = FakeOpenEnd(server.inner)
+            await server.send_eof()
+            first = await client.receive()
+            await client.send_eof()
+            assert len(first) + len(await read_all(client)) == 40_000
+            assert await client.receive() == b""
+            assert client.peer_finished()
+            assert client.peer_gone()
 
 
 async def test_a_peer_with_words_left_is_not_gone() -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
 
-from agent.websocket import Certificate, Unreachable
-from mesh.feed.message import Hello, Push, Refusal, Welcome
+from agent.websocket import Certificate, Unreachable, WebSocketWay
+from mesh.feed.message import Hello, Push, Refusal, ToAgent, Welcome
 from mesh.feed.transport import FeedClosed
 from mesh.identity.contexts import feed_client_context
 from mesh.identity.pki import Issuer, make_csr, make_key, make_root
@@ -24,6 +25,13 @@ def certificate(issuer: Issuer, account: str = "a") -> Certificate:
     uri = make("cluster.local", "default", account).uri
     leaf = issuer.sign_workload(make_csr(key), uri, now=wall(), ttl=3600)
     return Certificate(leaf, key, wall() + 3600)
+
+
+async def first_answer(there: WebSocketWay) -> ToAgent:
+    async with there.connect() as transport:
+        peer = Peer(transport)
+        await peer.send(Hello(node("a")))
+        return await peer.receive()
 
 
 async def test_agents_get_snapshots_and_deltas(tmp_path: Path) -> None:
@@ -64,9 +72,7 @@ async def test_restarted_pilot_resumes_without_a_full_push(tmp_path: Path) -> No
             await agent.wait(lambda s: s == pilot.told)
         seen = len(agent.snapshots)
         async with PilotRig(tmp_path, wall=wall).running(port) as again:
-            with trio.fail_after(DEADLINE):
-                while again.metric("trioweave_resumed_sessions_total") < 1:
-                    await again.fleet._progress.wait()
+            await again.log.wait(lambda event, fields: event == "agent connected" and fields["resumed"])
             assert await again.fleet.wait_in_step(0, DEADLINE) == []
             assert again.metric("trioweave_full_pushes_total") == 0
             assert all(s == again.told for s in agent.snapshots[seen:])
@@ -105,13 +111,9 @@ async def test_a_certificate_of_another_authority_gets_nothing(tmp_path: Path) -
     foreign = certificate(Issuer(*make_root("foreign", now=wall(), lifetime=86400)))
     async with PilotRig(tmp_path, wall=wall).running() as pilot:
         with pytest.raises((Unreachable, FeedClosed)):
-            async with way(pilot, certificate=lambda: foreign).connect() as transport:
-                peer = Peer(transport)
-                await peer.send(Hello(node("a")))
-                await peer.receive()
-        with trio.fail_after(DEADLINE):
-            while not pilot.metric('trioweave_feed_refusals_total{reason="tls"}'):
-                await trio.lowlevel.checkpoint()
+            await first_answer(way(pilot, certificate=lambda: foreign))
+        await pilot.log.wait(lambda event, fields: "TLS" in fields.get("reason", ""))
+        assert pilot.metric('trioweave_feed_refusals_total{reason="tls"}') == 1
         assert pilot.fleet.sessions == []
 
 
@@ -129,7 +131,7 @@ async def test_a_pilot_of_another_authority_is_not_trusted(tmp_path: Path) -> No
     other = tmp_path / "other.pem"
     other.write_bytes(make_root("other", now=wall(), lifetime=86400)[0])
     async with PilotRig(tmp_path / "state", wall=wall).running() as pilot:
-        with pytest.raises(Unreachable, match="root-cert.pem") as failure:
+        with pytest.raises(Unreachable, match=r"root-cert\.pem") as failure:
             async with way(pilot, ca_file=other).connect():
                 raise AssertionError("trusted")
         assert failure.value.label == "tls"
@@ -178,6 +180,44 @@ async def test_garbage_and_hang_ups_do_not_harm_the_port(tmp_path: Path) -> None
         async with way(pilot).connect() as transport:
             assert (await Peer(transport).join("a")).full
         assert pilot.metric('trioweave_feed_refusals_total{reason="tls"}') >= 2
+
+
+async def test_strangers_are_limited_in_number_and_time(tmp_path: Path, autojump_clock: MockClock) -> None:
+    pilot = PilotRig(tmp_path, wall=wall)
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    async with listener, trio.open_nursery() as nursery:
+        server = FeedServer(pilot.fleet, pilot.token, lambda: pilot.context, max_handshakes=1)
+        nursery.start_soon(server.serve, listener)
+        first = await trio.open_tcp_stream("127.0.0.1", port)
+        await wait_all_tasks_blocked()
+        second = await trio.open_tcp_stream("127.0.0.1", port)
+        assert await second.receive_some() == b""
+        assert await first.receive_some() == b""
+        assert trio.current_time() > 9
+        await first.aclose()
+        await second.aclose()
+        nursery.cancel_scope.cancel()
+    for reason in ("busy", "timeout"):
+        assert pilot.metric(f'trioweave_feed_refusals_total{{reason="{reason}"}}') == 1
+
+
+async def test_a_bug_in_one_session_does_not_end_the_port(tmp_path: Path) -> None:
+    async with PilotRig(tmp_path, wall=wall).running() as pilot:
+
+        def fake_bug(arrived: object, gone: object) -> None:
+            if getattr(arrived, "id", "") == "bad":
+                raise KeyError("a bug")
+
+        pilot.fleet.on_workload = fake_bug
+        async with way(pilot).connect() as transport:
+            peer = Peer(transport)
+            await peer.send(Hello(node("bad")))
+            await peer.expect(Welcome)
+            await peer.ended()
+        await pilot.log.wait(lambda event, fields: "a bug" in str(fields.get("error")))
+        async with way(pilot).connect() as transport:
+            assert (await Peer(transport).join("good")).full
 
 
 async def test_tls_below_1_2_is_refused(tmp_path: Path) -> None:

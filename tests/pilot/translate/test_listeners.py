@@ -23,8 +23,8 @@ def test_an_app_port_is_served_at_the_agents_own_address():
 
 def test_the_chains_follow_the_mode():
     assert [chain.transport for chain in inbound(service("reviews")).chains] == ["mtls", "raw"]
-    assert [chain.transport for chain in inbound(service("reviews") + mode("STRICT")).chains] == ["mtls"]
-    assert [chain.transport for chain in inbound(service("reviews") + mode("DISABLE")).chains] == ["raw"]
+    assert [chain.transport for chain in inbound(service("reviews") + mode("STRICT")).chains] == ["tls"]
+    assert [chain.transport for chain in inbound(service("reviews") + mode("DISABLE")).chains] == ["any"]
     mtls = inbound(service("reviews")).chains[0]
     assert mtls.tls == config.DownstreamTls("istio_mutual", trust_domains=("cluster.local",))
     assert mtls.http == config.HttpChain(route_config="inbound|9080||", server_name="istio-envoy")

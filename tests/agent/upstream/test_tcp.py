@@ -1,0 +1,156 @@
+"""Relaying opaque bytes: half-close in both directions, silence, and who broke it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.upstream.tcp import RelayResult, relay_bytes
+from mesh.net.tcp import TcpTransport
+from tests.rig import settle, tcp_pair
+
+BIG = bytes(range(256)) * 4096 * 8
+
+
+@asynccontextmanager
+async def relay(*, idle_timeout: float = 0.0) -> AsyncIterator[tuple[TcpTransport, TcpTransport, list[RelayResult]]]:
+    """(client, server, results): the relay's result is there when both have ended."""
+    results: list[RelayResult] = []
+    with trio.fail_after(60):
+        async with tcp_pair() as (client, down), tcp_pair() as (up, server), trio.open_nursery() as nursery:
+
+            async def run() -> None:
+                results.append(await relay_bytes(down, up, idle_timeout=idle_timeout, clock=trio.current_time))
+                down.close()
+                up.close()
+
+            nursery.start_soon(run)
+            yield client, server, results
+
+
+async def read_all(transport: TcpTransport) -> bytes:
+    parts = []
+    while data := await transport.receive():
+        parts.append(data)
+    return b"".join(parts)
+
+
+async def test_each_direction_ends_by_itself() -> None:
+    async with relay() as (client, server, results):
+        await client.send(b"question")
+        await client.send_eof()
+        assert await read_all(server) == b"question"
+        await server.send(b"a longer answer")
+        await server.send_eof()
+        assert await read_all(client) == b"a longer answer"
+    assert (results[0].from_downstream, results[0].from_upstream, results[0].broken_by) == (8, 15, "")
+
+
+async def test_the_server_may_end_first() -> None:
+    async with relay() as (client, server, results):
+        await server.send(b"banner")
+        await server.send_eof()
+        assert await read_all(client) == b"banner"
+        await client.send(b"still here")
+        await client.send_eof()
+        assert await read_all(server) == b"still here"
+    assert results[0].broken_by == ""
+
+
+async def test_a_slow_reader_holds_the_writer_back() -> None:
+    async with relay() as (client, server, results), trio.open_nursery() as nursery:
+        done = trio.Event()
+
+        async def write() -> None:
+            await client.send(BIG)
+            done.set()
+            await client.send_eof()
+
+        nursery.start_soon(write)
+        await settle()
+        assert not done.is_set()
+        assert await read_all(server) == BIG
+        await server.send_eof()
+    assert results[0].from_downstream == len(BIG)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.binary(min_size=1, max_size=20_000)), max_size=12))
+def test_whatever_is_said_arrives(pieces: list[tuple[bool, bytes]]) -> None:
+    async def main() -> None:
+        heard: dict[str, bytes] = {}
+        async with relay() as (client, server, _), trio.open_nursery() as nursery:
+
+            async def hear(name: str, transport: TcpTransport) -> None:
+                heard[name] = await read_all(transport)
+
+            nursery.start_soon(hear, "client", client)
+            nursery.start_soon(hear, "server", server)
+            for upwards, data in pieces:
+                await (client if upwards else server).send(data)
+            await client.send_eof()
+            await server.send_eof()
+        assert heard["server"] == b"".join(data for upwards, data in pieces if upwards)
+        assert heard["client"] == b"".join(data for upwards, data in pieces if not upwards)
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("who", ["downstream", "upstream"])
+async def test_a_reset_ends_both_and_says_who(who: str) -> None:
+    async with relay() as (client, server, results):
+        await client.send(b"x")
+        await server.receive()
+        (client if who == "downstream" else server).reset()
+        other = server if who == "downstream" else client
+        assert await read_all(other) == b""
+    assert results[0].broken_by == who
+
+
+@pytest.mark.parametrize("who", ["downstream", "upstream"])
+async def test_a_peer_that_closes_without_reading_breaks_the_relay(who: str) -> None:
+    async with relay() as (client, server, results), trio.open_nursery() as nursery:
+        leaver, talker = (client, server) if who == "downstream" else (server, client)
+
+        async def talk() -> None:
+            with pytest.raises(trio.BrokenResourceError):
+                while True:
+                    await talker.send(b"x" * 65536)
+
+        nursery.start_soon(talk)
+        await settle()
+        leaver.close()
+    assert results[0].broken_by == who
+
+
+async def test_silence_ends_it(autojump_clock: trio.testing.MockClock) -> None:
+    async with relay(idle_timeout=10) as (client, server, results):
+        started = trio.current_time()
+        for _ in range(4):
+            await trio.sleep(8)
+            await client.send(b"ping")
+            await server.receive()
+        assert await client.receive() == b""
+        assert trio.current_time() - started == pytest.approx(42, abs=0.6)
+    assert results[0].broken_by == "idle"
+
+
+async def test_without_idle_timeout_silence_is_fine(autojump_clock: trio.testing.MockClock) -> None:
+    async with relay() as (client, server, results):
+        await trio.sleep(50)
+        await client.send_eof()
+        await server.send_eof()
+    assert results[0].broken_by == ""
+
+
+async def test_cancellation_passes_through() -> None:
+    async with tcp_pair() as (_client, down), tcp_pair() as (up, _server):
+        with trio.move_on_after(0.01) as scope:
+            await relay_bytes(down, up, idle_timeout=5, clock=trio.current_time)
+        assert scope.cancelled_caught
