@@ -125,6 +125,7 @@ class Agent:
                 dns_refresh_rate=self._bootstrap.settings.dns_refresh_rate,
                 on_failure=self._dns_failed,
             )
+            services.start_soon(self._dataplane.keep_deadlines)
             services.start_soon(self._sweep)
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:

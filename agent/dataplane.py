@@ -40,10 +40,23 @@ class Identity(Protocol):
     def spiffe_id(self) -> SpiffeId: ...
 
 
+class Cuttable(Protocol):
+    """A wait that somebody else may end: a cancel scope, or a try in flight."""
+
+    def cancel(self) -> object: ...
+
+
+class Timed(Cuttable, Protocol):
+    """A try with a deadline, in seconds of the injected clock."""
+
+    @property
+    def deadline(self) -> float: ...
+
+
 class Downstream:
     """One accepted connection. `scope` encloses its task; `deadline` is looked at by the sweeper.
 
-    `attempt` is the cancel scope of the try in flight, if any; `busy_since` when its exchange began; `busy`
+    `attempt` is what ends the try in flight, if there is one; `busy_since` when its exchange began; `busy`
     is False only between exchanges, when the connection may be closed without loss.
     """
 
@@ -73,7 +86,7 @@ class Downstream:
         self.principal = ""
         self.source: config.Workload | None = None
         self.client_cert = b""
-        self.attempt: trio.CancelScope | None = None
+        self.attempt: Cuttable | None = None
         self.busy = True
         self.busy_since = 0.0
         self.client_gone = False
@@ -114,6 +127,9 @@ class Dataplane:
         self.batch: WriteBatch | None = None
         self.now = clock()
         """A recent time: good enough for idle deadlines, and free."""
+        self._armed: set[Timed] = set()
+        self._next_deadline = float("inf")
+        self._sooner = trio.Event()
         self._date = b""
         self._date_second = -1
         self.identity: Identity | None = None
@@ -149,6 +165,33 @@ class Dataplane:
         """A relayed connection is over."""
         self.stats.tcp_closed(record)
         self._log(record)
+
+    def arm(self, timed: Timed) -> None:
+        """Have `timed` cancelled at its deadline, unless it is disarmed before."""
+        self._armed.add(timed)
+        if timed.deadline < self._next_deadline:
+            self._next_deadline = timed.deadline
+            self._sooner.set()
+
+    def disarm(self, timed: Timed) -> None:
+        """The try is over."""
+        self._armed.discard(timed)
+
+    async def keep_deadlines(self) -> None:
+        """The one clock of all tries. It wakes at the earliest deadline and when a sooner one is armed: rarely,
+        because deadlines mostly come in the order in which they end."""
+        while True:
+            with trio.CancelScope(deadline=self._next_deadline):
+                await self._sooner.wait()
+            self._sooner = trio.Event()
+            now = self.clock()
+            self._next_deadline = float("inf")
+            for timed in tuple(self._armed):
+                if timed.deadline <= now:
+                    self._armed.discard(timed)
+                    timed.cancel()
+                elif timed.deadline < self._next_deadline:
+                    self._next_deadline = timed.deadline
 
     def sweep(self, now: float) -> None:
         """Cancel connections past their deadline, and exchanges whose client has hung up.

@@ -223,7 +223,10 @@ class Admin:
         return _json([_proxy(session) for session in self._fleet.sessions])
 
     async def _get_config(self, request: Request) -> Response:
-        """/api/proxies/ID/config[?kind=listeners|routes|clusters|endpoints]: what the proxy was last told."""
+        """/api/proxies/ID/config[?kind=listeners|routes|clusters|endpoints|secrets]: what it was last told.
+
+        Of secrets only the metadata, and only when asked for: the pilot never holds a workload's key.
+        """
         node_id, _, page = request.path.removeprefix("/api/proxies/").rpartition("/")
         session = self._fleet.session(node_id)
         if page != "config":
@@ -232,8 +235,10 @@ class Admin:
             ids = ", ".join(each.node.id for each in self._fleet.sessions) or "none"
             raise Refusal(404, _error(f"no proxy {node_id} is connected", f"connected are: {ids}"))
         wanted = request.query.get("kind", "")
+        if wanted == "secrets":
+            return _json({"secrets": _secrets(session)})
         if wanted not in ("", "all", *_CONFIG_KINDS):
-            raise Refusal(400, _error(f"{wanted!r} is no kind", f"write one of {', '.join(_CONFIG_KINDS)}"))
+            raise Refusal(400, _error(f"{wanted!r} is no kind", f"write one of {', '.join(_CONFIG_KINDS)}, secrets"))
         chosen = {name: kind for name, kind in _CONFIG_KINDS.items() if wanted in ("", "all", name)}
         return _json({name: _resources(session, kind) for name, kind in chosen.items()})
 
@@ -298,6 +303,12 @@ def _proxy(session: ProxySession) -> ProxyStatus:
 
 def _resources(session: ProxySession, kind: ResourceKind) -> list[msgspec.Raw]:
     return [msgspec.Raw(item.data) for (each, _), item in session.book.wanted.items() if each == kind]
+
+
+def _secrets(session: ProxySession) -> list[dict[str, Any]]:
+    node, report = session.node, session.last_report
+    owner = f"{node.namespace}/{node.service_account}"
+    return [{"name": "default", "identity": owner, "not_after": report.certificate_expiry if report else 0.0}]
 
 
 def _result(before: Object | None, after: Object) -> str:

@@ -1,6 +1,6 @@
 """A data plane without a feed, for tests: a hand-made snapshot in, real loopback sockets around it.
 
-`serving` runs listeners, sweeper and write batch as the agent does; `ScriptedUpstream` is what stands behind
+`serving` runs listeners, clock, sweeper and write batch as the agent does; `ScriptedUpstream` is what stands behind
 them, `Wire` speaks HTTP/1 over any transport, and `mesh_identity` makes certificates of a test mesh.
 """
 
@@ -152,7 +152,7 @@ class Wire:
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
-        self._buffer = b""
+        self._buffer = bytearray()
 
     async def send(self, data: bytes) -> None:
         await self.transport.send(data)
@@ -183,21 +183,21 @@ class Wire:
     async def take(self, size: int) -> bytes:
         while len(self._buffer) < size:
             await self._more()
-        data, self._buffer = self._buffer[:size], self._buffer[size:]
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
         return data
 
     async def rest(self) -> bytes:
         """Everything to the end of the stream."""
-        data, self._buffer = self._buffer, b""
         while more := await self.transport.receive():
-            data += more
-        return data
+            self._buffer += more
+        return await self.take(len(self._buffer))
 
     async def _until(self, end: bytes) -> bytes:
         while end not in self._buffer:
             await self._more()
         data, _, self._buffer = self._buffer.partition(end)
-        return data
+        return bytes(data)
 
     async def _more(self) -> None:
         data = await self.transport.receive()
@@ -512,11 +512,14 @@ async def serving(
                     prebound=prebound or {},
                 )
                 made.apply(given)
+                services.start_soon(made.dataplane.keep_deadlines)
                 services.start_soon(_sweep, made)
+                services.start_soon(made.dataplane.keep_deadlines)
                 yield made
                 made.listeners.close()
                 connections.cancel_scope.cancel()
         finally:
+            made.listeners.close()
             for each in made.dataplane.plan.clusters.values():
                 each.close()
             trio.lowlevel.remove_instrument(batch)

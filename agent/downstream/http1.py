@@ -88,7 +88,7 @@ class Http1Stream:
         """Wait for more of the request. Raises ProxyFault DC when the client hangs up, ProtocolError."""
         try:
             data = await self.downstream.transport.receive()
-        except trio.BrokenResourceError as exc:
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise faults.client_gone() from exc
         if not data:
             raise faults.client_gone()
@@ -121,7 +121,7 @@ class Http1Stream:
         self.bytes_out += len(data)
         try:
             await self.downstream.transport.send(data)
-        except trio.BrokenResourceError as exc:
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise faults.client_gone() from exc
 
     def abandon(self) -> None:
@@ -159,16 +159,15 @@ async def serve_http1(downstream: Downstream, chain: config.HttpChain, dataplane
                 idle = chain.idle_timeout or settings.connection_idle_timeout
                 downstream.deadline = dataplane.now + idle if idle else _NEVER
                 while (event := codec.next_event()) is None:
-                    data = await downstream.transport.receive()
-                    codec.receive_data(data)
-                    if not data:
-                        if codec.next_event() is None:
-                            return
-                        break
-                    if not in_head:
+                    if not in_head and codec.buffered:
                         in_head = downstream.busy = True
                         if settings.request_headers_timeout:
                             downstream.deadline = dataplane.clock() + settings.request_headers_timeout
+                    data = await downstream.transport.receive()
+                    codec.receive_data(data)
+                    if not data:
+                        codec.next_event()  # a head cut short is the client's fault
+                        return
                 if not isinstance(event, RequestHead):
                     return
                 in_head = False

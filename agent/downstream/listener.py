@@ -15,7 +15,7 @@ import trio
 from agent.dataplane import Dataplane, Downstream
 from agent.downstream.chain import Chains
 from agent.downstream.http1 import serve_http1
-from agent.downstream.sniff import ClientHello, hello_complete, looks_like_tls, parse_client_hello
+from agent.downstream.sniff import hello_complete, looks_like_tls, parse_client_hello
 from agent.downstream.tcp import serve_tcp
 from agent.downstream.tls import HandshakeFailed, accept_mesh_tls
 from mesh import config
@@ -89,10 +89,8 @@ class Listener:
             downstream.transport.close()
 
     async def _serve_chain(self, downstream: Downstream) -> None:
-        chains = self.chains
-        chain = chains.first() if not chains.sniffing else chains.pick(await self._sniff(downstream.transport))
+        chain = await self._pick_chain(downstream.transport)
         if chain is None:
-            self._dataplane.stats.refused("listener", "filter_chain_not_found")
             return
         if chain.tls is not None:
             await self._secure(downstream, chain.tls)
@@ -101,7 +99,24 @@ class Listener:
         elif chain.tcp is not None:
             await serve_tcp(downstream, chain.tcp, self._dataplane)
 
-    async def _sniff(self, transport: Transport) -> ClientHello | None:
+    async def _pick_chain(self, transport: Transport) -> config.FilterChain | None:
+        """The chain of this connection; None, and counted, when there is none."""
+        chains = self.chains
+        if chains.sniffing:
+            data = await self._first_bytes(transport)
+            if not data:
+                self._dataplane.stats.refused("connection", "no_first_byte")
+                return None
+            transport.unread(data)
+            chain = chains.pick(parse_client_hello(data) if looks_like_tls(data) else None)
+        else:
+            chain = chains.first()
+        if chain is None:
+            self._dataplane.stats.refused("listener", "filter_chain_not_found")
+        return chain
+
+    async def _first_bytes(self, transport: Transport) -> bytes:
+        """The first read, or a ClientHello as far as it comes in time; b"" when the client says nothing."""
         data = b""
         with trio.move_on_after(_SNIFF_TIMEOUT):
             data = await transport.receive()
@@ -111,10 +126,7 @@ class Listener:
                     if not more:
                         break
                     data += more
-        if not data:
-            raise trio.BrokenResourceError("no first byte")
-        transport.unread(data)
-        return parse_client_hello(data) if looks_like_tls(data) else None
+        return data
 
     async def _secure(self, downstream: Downstream, tls: config.DownstreamTls) -> None:
         identity = self._dataplane.identity

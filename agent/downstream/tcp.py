@@ -61,6 +61,9 @@ async def _relay(downstream: Downstream, chain: config.TcpChain, dataplane: Data
             downstream.transport, upstream, idle_timeout=chain.idle_timeout, clock=dataplane.clock
         )
         _tell(result, record)
+        if result.broken_by in ("downstream", "upstream"):
+            for transport in (downstream.transport, upstream):
+                transport.reset()  # neither side may take what was cut for the whole
     finally:
         cluster.close_tcp(endpoint, upstream)
 

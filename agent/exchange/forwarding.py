@@ -32,9 +32,14 @@ _IGNORED_UPGRADES: Final = (b"h2c", b"tls/")
 
 def request_id(rng: Random) -> bytes:
     """A random UUID (version 4) as text; 14th hex digit 4: no trace decision (Istio)."""
-    bits = f"{rng.getrandbits(128):032x}"
-    variant = "89ab"[int(bits[16], 16) & 3]
-    return f"{bits[:8]}-{bits[8:12]}-4{bits[13:16]}-{variant}{bits[17:20]}-{bits[20:]}".encode()
+    bits = rng.getrandbits(128)
+    return b"%08x-%04x-4%03x-%04x-%012x" % (
+        bits >> 96,
+        bits >> 80 & 0xFFFF,
+        bits >> 64 & 0xFFF,
+        bits >> 48 & 0x3FFF | 0x8000,
+        bits & 0xFFFFFFFFFFFF,
+    )
 
 
 def strip_request_hops(head: RequestHead) -> bool:

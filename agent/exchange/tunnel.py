@@ -28,12 +28,10 @@ async def relay_upgrade(
     connection: Http1Connection,
     chain: config.HttpChain,
     dataplane: Dataplane,
-    scope: trio.CancelScope,
 ) -> None:
     """Pass a 101 on and then the bytes, until both sides end or `idle_timeout`. The route's timeout is over."""
     if stream.head.upgrade is None:
         raise faults.malformed("unasked_101")
-    scope.deadline = float("inf")
     stream.write_head(response)
     await stream.flush()
     upstream = connection.transport

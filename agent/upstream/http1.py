@@ -73,7 +73,7 @@ class Http1Connection:
     async def _send(self, data: bytes) -> None:
         try:
             await self.transport.send(data)
-        except trio.BrokenResourceError as exc:
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             # an early response may be waiting behind the broken write: the reader decides what it was
             raise faults.terminated(sent=self.sent, reused=self.served > 0) from exc
         self.bytes_out += len(data)
@@ -95,7 +95,7 @@ class Http1Connection:
                 codec.receive_data(data)
         except ProtocolError as exc:
             raise faults.malformed(exc.reason) from exc
-        except trio.BrokenResourceError as exc:
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise faults.terminated(sent=True, reused=self.served > 0) from exc
 
     def next_event(self) -> bytes | End | None:
@@ -117,7 +117,7 @@ class Http1Connection:
             self.codec.receive_data(data)
         except ProtocolError as exc:
             raise faults.malformed(exc.reason) from exc
-        except trio.BrokenResourceError as exc:
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise faults.terminated(sent=True, reused=self.served > 0) from exc
 
     def close(self) -> None:

@@ -23,7 +23,9 @@ STALLED: Final = 60.0
 """Seconds that a blocked write of the batch may make no progress."""
 _BURST: Final = 16  # immediate successes before a checkpoint; 16 x 64 KiB is about a millisecond of work
 _LINGER_RESET: Final = struct.pack("ii", 1, 0)
-_PEER_FINISHED: Final = frozenset((6, 7, 8, 9, 11))  # TIME_WAIT, CLOSE, CLOSE_WAIT, LAST_ACK, CLOSING (linux/tcp_states.h)
+_PEER_FINISHED: Final = frozenset(
+    (6, 7, 8, 9, 11)
+)  # TIME_WAIT, CLOSE, CLOSE_WAIT, LAST_ACK, CLOSING (linux/tcp_states.h)
 # What accept(2) passes on of a connection that died before it was accepted, or that a firewall forbids.
 _NEWCOMER_FAULTS: Final = frozenset(
     (
@@ -112,6 +114,8 @@ class TcpTransport:
         if self._pushed:
             data, self._pushed = self._pushed, b""
             return data
+        if self._closed:
+            raise trio.ClosedResourceError("closed on this side")
         if not self._out:  # what is not yet sent cannot have been answered
             try:
                 data = self._recv(_CHUNK)

@@ -35,7 +35,7 @@ from mesh.feed.message import (
 from mesh.feed.node import Node
 from mesh.feed.session import Bundle, PilotSession
 from mesh.feed.transport import FeedClosed, Transport
-from mesh.identity.spiffe import SpiffeId
+from mesh.identity.spiffe import DEFAULT_TRUST_DOMAIN, SpiffeError, SpiffeId, make
 from pilot.push.queue import PushRequest
 from pilot.push.stats import PushStats
 
@@ -44,6 +44,7 @@ _SEND_WAIT = 30.0  # a full push over a slow link; beyond it the agent is stuck
 _PING_EVERY = 10.0
 _PING_WAIT = 10.0
 _CLOSE_WAIT = 0.25  # when cancelled, nothing reads the answer to our close
+_LONGEST_ID = 253  # as a Kubernetes name
 _NAMED = 5  # of a push's rejections, how many one log line names; the admin port has all
 
 
@@ -221,7 +222,14 @@ class ProxySession:
 
 
 def check_caller(node: Node, caller: Caller) -> None:
-    """The claimed namespace and service account must be the certificate's. Raises Refused."""
+    """The names must be names, and namespace and service account the certificate's. Raises Refused."""
+    try:
+        make(DEFAULT_TRUST_DOMAIN, node.namespace, node.service_account)
+    except SpiffeError as exc:
+        raise Refused("node", str(exc), "start the agent with Kubernetes names") from exc
+    if not node.id.isprintable() or not 0 < len(node.id) <= _LONGEST_ID:
+        remedy = f"use 1 to {_LONGEST_ID} printable characters"
+        raise Refused("node", f"{node.id[:_LONGEST_ID]!r} is no id of an agent", remedy)
     who = caller.identity
     if who is not None and (who.namespace, who.service_account) != (node.namespace, node.service_account):
         raise Refused(

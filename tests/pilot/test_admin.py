@@ -205,7 +205,9 @@ async def test_proxies_and_their_configuration(tmp_path: Path, autojump_clock: M
         assert set(config) == {"listeners", "routes", "clusters", "endpoints"}
         assert CLUSTER in [c["name"] for c in config["clusters"]]
         assert list(await r.get("/api/proxies/sidecar~a.default/config", kind="routes")) == ["routes"]
-        await r.get("/api/proxies/sidecar~a.default/config", 400, kind="secrets")
+        await r.get("/api/proxies/sidecar~a.default/config", 400, kind="keys")
+        told = await r.get("/api/proxies/sidecar~a.default/config", kind="secrets")
+        assert told["secrets"] == [{"name": "default", "identity": "default/default", "not_after": 5.0}]
         assert "sidecar~a.default" in (await r.get("/api/proxies/b/config", 404))["error"]
         await r.get("/api/proxies/b/elsewhere", 404)
 

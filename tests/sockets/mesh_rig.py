@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -153,9 +154,7 @@ class Answer(NamedTuple):
         return json.loads(self.body)
 
 
-def ask(
-    where: tuple[str, int], path: str, *, method: str = "GET", body: bytes | None = None, **headers: str
-) -> Answer:
+def ask(where: tuple[str, int], path: str, *, method: str = "GET", body: bytes | None = None, **headers: str) -> Answer:
     """One request on a connection of its own."""
     connection = http.client.HTTPConnection(*where, timeout=DEADLINE)
     try:
@@ -170,11 +169,10 @@ def ask(
 def until(true: Callable[[], object]) -> None:
     """Look again and again until `true()`."""
     pause = threading.Event()
-    for _ in range(int(DEADLINE / 0.02)):
-        if true():
-            return
+    end = time.monotonic() + DEADLINE
+    while not true():
+        assert time.monotonic() < end, f"not so within {DEADLINE:.0f} s"
         pause.wait(0.02)
-    raise AssertionError(f"not so within {DEADLINE:.0f} s")
 
 
 def free_port() -> int:

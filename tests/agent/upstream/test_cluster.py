@@ -1,99 +1,28 @@
-"""A living cluster over loopback: leases and their limits, the queue, what a push changes, ejections."""
+"""A living cluster over loopback: leases, what a push changes, who is picked."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
-from agent.codec.headers import Headers
-from agent.codec.message import END, End, RequestHead
-from agent.exchange import faults
 from agent.exchange.faults import ProxyFault
 from agent.upstream.cluster import Cluster
-from agent.upstream.endpoint import Endpoint
-from agent.upstream.http1 import Http1Connection
-from agent.upstream.outlier import LocalFailure
 from mesh import config
+from tests.agent.upstream.cluster_rig import ask, exchange, living, only
 from tests.rig import (
     LOOPBACK,
     ScriptedUpstream,
     Wire,
     cluster,
     endpoint,
-    idle_counts,
     listening,
     make_cluster,
     mesh_identity,
-    mirror,
-    settle,
     until,
 )
-
-
-@asynccontextmanager
-async def living(*upstreams: ScriptedUpstream, **fields: Any) -> AsyncIterator[Cluster]:
-    """A cluster of these upstreams (one echo without any) that holds nothing when the body is done."""
-    fields.setdefault("lb_policy", "round_robin")
-    how = {key: fields.pop(key) for key in ("identity", "refused") if key in fields}
-    with trio.fail_after(30):
-        async with trio.open_nursery() as nursery:
-            ups = upstreams or (ScriptedUpstream(),)
-            for each in ups:
-                await nursery.start(_run, each)
-            made = make_cluster(cluster(**fields), *(each.port for each in ups), **how)
-            with idle_counts(made):
-                yield made
-            made.close()
-            assert made.limits.connections.held == 0
-            await until(lambda: all(each.open == 0 for each in ups))
-            nursery.cancel_scope.cancel()
-
-
-async def _run(upstream: ScriptedUpstream, task_status: trio.TaskStatus[None]) -> None:
-    async with upstream.running():
-        task_status.started()
-        await trio.sleep_forever()
-
-
-def only(made: Cluster) -> Endpoint:
-    [found] = made.endpoints.values()
-    return found
-
-
-async def ask(connection: Http1Connection, path: bytes = b"/") -> bytes:
-    """One whole exchange on a leased connection."""
-    head = RequestHead(b"GET", path, Headers([(b"host", b"app")]), authority=b"app")
-    await connection.send_request(head, b"", END)
-    await connection.read_head()
-    body = b""
-    while not isinstance(event := connection.next_event(), End):
-        if event is None:
-            await connection.fill()
-        else:
-            body += event
-    return body
-
-
-async def exchange(made: Cluster, path: bytes = b"/", to: Endpoint | None = None) -> bytes:
-    """Lease, ask, give back."""
-    connection = await made.lease(to or only(made))
-    done = False
-    try:
-        answer = await ask(connection, path)
-        done = True
-    finally:
-        if done:
-            made.give(connection, made.clock())
-        else:
-            made.discard(connection)
-    return answer
-
 
 # Leases
 
@@ -239,176 +168,6 @@ async def test_a_cancelled_connect_holds_nothing() -> None:
         assert made.limits.connections.held == 0
 
 
-# Limits and the queue
-
-
-class Waiters:
-    """Tasks that lease one after the other; `order` tells who got a connection, `failed` who did not."""
-
-    def __init__(self, made: Cluster, nursery: trio.Nursery) -> None:
-        self.made = made
-        self.nursery = nursery
-        self.order: list[Any] = []
-        self.failed: list[tuple[Any, str]] = []
-        self.scopes: dict[Any, trio.CancelScope] = {}
-
-    async def join(self, name: Any, to: Endpoint | None = None) -> None:
-        self.nursery.start_soon(self._wait, name, to or only(self.made))
-        await settle()
-
-    async def _wait(self, name: Any, to: Endpoint) -> None:
-        with trio.CancelScope() as scope:
-            self.scopes[name] = scope
-            try:
-                connection = await self.made.lease(to)
-            except ProxyFault as fault:
-                self.failed.append((name, fault.flag))
-                return
-            self.order.append(name)
-            await ask(connection)
-            self.made.give(connection, self.made.clock())
-
-
-ONE = {"max_connections": 1}
-
-
-async def test_waiters_are_served_in_order() -> None:
-    upstream = ScriptedUpstream()
-    async with living(upstream, breakers=ONE) as made, trio.open_nursery() as nursery:
-        held = await made.lease(only(made))
-        waiters = Waiters(made, nursery)
-        for name in range(5):
-            await waiters.join(name)
-        assert made.limits.pending.held == made.stats.upstream_rq_pending_active.value == 5
-        await ask(held)
-        made.give(held, made.clock())
-        await until(lambda: len(waiters.order) == 5)
-        assert waiters.order == [0, 1, 2, 3, 4]
-        assert upstream.accepted == 1
-        assert made.stats.upstream_cx_overflow.value == 5
-
-
-async def test_a_cancelled_waiter_passes_its_turn_on() -> None:
-    async with living(breakers=ONE) as made, trio.open_nursery() as nursery:
-        held = await made.lease(only(made))
-        waiters = Waiters(made, nursery)
-        for name in "abc":
-            await waiters.join(name)
-        waiters.scopes["b"].cancel()
-        await settle()
-        assert made.limits.pending.held == 2
-        waiters.scopes["a"].cancel()  # cancelled and woken in the same pass
-        made.discard(held)
-        await until(lambda: waiters.order)
-        assert waiters.order == ["c"]
-
-
-async def test_the_queue_overflows() -> None:
-    async with living(breakers={"max_connections": 1, "max_pending_requests": 1}) as made:
-        async with trio.open_nursery() as nursery:
-            held = await made.lease(only(made))
-            waiters = Waiters(made, nursery)
-            await waiters.join("first")
-            await waiters.join("second")
-            assert waiters.failed == [("second", "UO")]
-            assert made.stats.upstream_rq_pending_overflow.value == 1
-            made.discard(held)
-        assert waiters.order == ["first"]
-
-
-async def test_a_newcomer_that_is_quicker_does_not_cost_the_first_its_place() -> None:
-    async with living(breakers=ONE) as made, trio.open_nursery() as nursery:
-        held = await made.lease(only(made))
-        waiters = Waiters(made, nursery)
-        for name in "abc":
-            await waiters.join(name)
-        await ask(held)
-        made.give(held, made.clock())  # wakes a …
-        barger = made.take(only(made), made.clock())  # … but this task was quicker
-        assert barger is held
-        await settle()
-        assert waiters.order == []
-        await ask(barger)
-        made.give(barger, made.clock())
-        await until(lambda: len(waiters.order) == 3)
-        assert waiters.order == ["a", "b", "c"]
-
-
-async def test_a_waiter_whose_connect_fails_passes_its_turn_on() -> None:
-    async with living(breakers=ONE) as made, trio.open_nursery() as nursery:
-        held = await made.lease(only(made))
-        dead = Endpoint(endpoint(1))
-        dead.pool = type(only(made).pool)()
-        waiters = Waiters(made, nursery)
-        await waiters.join("dead", dead)
-        await waiters.join("next")
-        made.discard(held)
-        await until(lambda: waiters.order)
-        assert (waiters.order, waiters.failed) == (["next"], [("dead", "UF")])
-
-
-async def test_an_idle_connection_elsewhere_makes_room() -> None:
-    one, two = ScriptedUpstream(), ScriptedUpstream()
-    async with living(one, two, breakers=ONE) as made:
-        first, second = made.endpoints.values()
-        await exchange(made, to=first)
-        await exchange(made, to=second)
-        assert (len(first.pool.idle), len(second.pool.idle)) == (0, 1)
-        await until(lambda: (one.open, two.open) == (0, 1))
-
-
-async def test_a_waiter_takes_the_place_of_a_connection_given_back_elsewhere() -> None:
-    async with living(ScriptedUpstream(), ScriptedUpstream(), breakers=ONE) as made, trio.open_nursery() as nursery:
-        first, second = made.endpoints.values()
-        held = await made.lease(first)
-        waiters = Waiters(made, nursery)
-        await waiters.join("second", second)
-        await ask(held)
-        made.give(held, made.clock())
-        await until(lambda: waiters.order and second.pool.idle)
-        assert first.pool.idle == []
-
-
-async def test_a_lowered_limit_admits_nobody_beyond_it() -> None:
-    async with living(breakers={"max_connections": 3}) as made:
-        leased = [await made.lease(only(made)) for _ in range(3)]
-        await ask(leased[0])
-        made.give(leased.pop(0), made.clock())
-        made.reconfigure(cluster(breakers={"max_connections": 1, "max_pending_requests": 0}))
-        other = Endpoint(endpoint(1))
-        other.pool = type(only(made).pool)()
-        with pytest.raises(ProxyFault) as refused:
-            await made.lease(other)
-        assert refused.value.flag == "UO"
-        for each in leased:
-            made.discard(each)
-
-
-async def test_a_raised_limit_lets_the_waiting_in() -> None:
-    async with living(breakers=ONE) as made, trio.open_nursery() as nursery:
-        held = await made.lease(only(made))
-        waiters = Waiters(made, nursery)
-        for name in "ab":
-            await waiters.join(name)
-        made.reconfigure(cluster(breakers={"max_connections": 3}))
-        await until(lambda: len(waiters.order) == 2)
-        made.discard(held)
-
-
-async def test_tcp_connections_count_towards_the_limit_and_do_not_wait() -> None:
-    async with living(ScriptedUpstream(mirror), breakers=ONE) as made:
-        transport = await made.open_tcp(only(made))
-        with pytest.raises(ProxyFault) as refused:
-            await made.open_tcp(only(made))
-        assert refused.value.flag == "UO"
-        await transport.send(b"hello")
-        assert await transport.receive() == b"hello"
-        check = await made.open_check(only(made))
-        assert (made.limits.connections.held, only(made).cx_active) == (1, 1)
-        check.close()
-        made.close_tcp(only(made), transport)
-
-
 # What a push changes
 
 
@@ -535,7 +294,9 @@ async def test_a_name_is_resolved() -> None:
         made.close()
 
 
-@pytest.mark.parametrize("authority", [b"", b"127.0.0.1:0", b"127.0.0.1:65536", b"127.0.0.1:99999999", b"a" * 70, b"a..b"])
+@pytest.mark.parametrize(
+    "authority", [b"", b"127.0.0.1:0", b"127.0.0.1:65536", b"127.0.0.1:99999999", b"a" * 70, b"a..b"]
+)
 async def test_a_destination_that_cannot_be(authority: bytes) -> None:
     with pytest.raises(ProxyFault) as refused:
         await passthrough().pick_original(authority, b"http")
@@ -551,163 +312,3 @@ async def test_the_oldest_idle_destination_is_forgotten(monkeypatch: pytest.Monk
     await made.pick_original(b"127.0.0.1:3", b"http")
     assert [port for _, port in made.endpoints] == [1, 3]
     assert idle.removed
-
-
-# Outliers
-
-
-OUTLIER = config.OutlierDetection(consecutive_5xx=2, base_ejection_time=30.0, max_ejection_percent=100.0)
-
-
-class Clock:
-    """A time that the test sets."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def watched(clock: Callable[[], float], **outlier: Any) -> Cluster:
-    settings = config.OutlierDetection(
-        **{"consecutive_5xx": 2, "base_ejection_time": 30.0, "max_ejection_percent": 100.0, **outlier}
-    )
-    return make_cluster(cluster(lb_policy="round_robin", outlier=settings), 1, 2, clock=clock)
-
-
-def fail(made: Cluster, outcome: int | LocalFailure = 503, times: int = 2) -> Endpoint:
-    bad = next(iter(made.endpoints.values()))
-    for _ in range(times):
-        made.observe(bad, outcome)
-    return bad
-
-
-def test_an_ejected_endpoint_is_not_picked_until_its_time_is_over() -> None:
-    clock = Clock()
-    made = watched(clock)
-    bad = fail(made)
-    assert bad.state == "ejected"
-    assert {made.pick().port for _ in range(6)} == {2}
-    assert made.stats.outlier_detection_ejections_active.value == 1
-    assert made.stats.outlier_detection_ejections_enforced_total.value == 1
-    clock.now = 20.0
-    made.tick(20.0)
-    assert made.ejected == {bad}
-    made.tick(40.0)
-    assert made.ejected == set()
-    assert {made.pick().port for _ in range(6)} == {1, 2}
-    assert made.stats.outlier_detection_ejections_active.value == 0
-
-
-def test_an_ejection_beyond_the_share_is_counted() -> None:
-    made = watched(Clock(), max_ejection_percent=50.0)
-    first, second = made.endpoints.values()
-    for each in (first, first, second, second):
-        made.observe(each, 503)
-    assert made.ejected == {first}
-    assert made.stats.outlier_detection_ejections_overflow.value == 1
-
-
-def test_removing_outlier_detection_releases_the_ejected() -> None:
-    made = watched(Clock())
-    bad = fail(made)
-    made.reconfigure(cluster(lb_policy="round_robin"))
-    assert (bad.state, made.ejected, made.outlier) == ("healthy", set(), None)
-    assert made.stats.outlier_detection_ejections_active.value == 0
-    fail(made)
-    assert bad.state == "healthy"
-
-
-def test_changing_outlier_detection_keeps_the_ejected() -> None:
-    made = watched(Clock())
-    bad = fail(made)
-    made.reconfigure(cluster(outlier=config.OutlierDetection(consecutive_5xx=9, max_ejection_percent=100.0)))
-    assert bad.state == "ejected"
-
-
-def test_outlier_detection_may_come_later() -> None:
-    made = make_cluster(cluster(), 1, 2, clock=Clock())
-    fail(made)
-    made.reconfigure(cluster(outlier=OUTLIER))
-    assert fail(made).state == "ejected"
-
-
-def test_ejections_survive_pushes_of_endpoints_and_end_with_their_endpoint() -> None:
-    made = watched(Clock())
-    bad = fail(made)
-    made.set_endpoints((endpoint(1), endpoint(2), endpoint(3)))
-    assert made.ejected == {bad}
-    made.set_endpoints((endpoint(2),))
-    assert made.ejected == set()
-
-
-@pytest.mark.parametrize(
-    ("fault", "counter"),
-    [
-        (faults.connect_failed("refused"), "rq_error"),
-        (faults.connect_failed("", timeout=True), "rq_error"),
-        (faults.terminated(sent=True, reused=False), "rq_error"),
-        (faults.per_try_timeout(), "rq_timeout"),
-        (faults.route_timeout(), "rq_timeout"),
-    ],
-)
-def test_faults_of_the_upstream_charge_the_endpoint(fault: ProxyFault, counter: str) -> None:
-    made = watched(Clock())
-    bad = next(iter(made.endpoints.values()))
-    made.observe_fault(bad, fault)
-    assert getattr(bad, counter) == 1
-    made.observe_fault(bad, fault)
-    assert bad.state == "ejected"
-
-
-@pytest.mark.parametrize("fault", [faults.client_gone(), faults.overflow(), faults.no_healthy_upstream()])
-def test_faults_of_others_charge_nobody(fault: ProxyFault) -> None:
-    made = watched(Clock())
-    bad = next(iter(made.endpoints.values()))
-    for _ in range(5):
-        made.observe_fault(bad, fault)
-    assert (bad.rq_error, bad.rq_timeout, bad.state) == (0, 0, "healthy")
-
-
-# Cancellation
-
-
-@pytest.mark.parametrize("secure", [False, True])
-async def test_randomly_cancelled_exchanges_leave_nothing_behind(secure: bool) -> None:
-    """Whenever an exchange is cancelled, in connecting, handshaking, queueing, sending or reading: no count, lease or
-    socket is left over, and the next exchange is served."""
-
-    async def dawdle(upstream: ScriptedUpstream, wire: Wire) -> None:
-        while True:
-            request = await wire.message()
-            await trio.sleep(rng.random() * 0.004)
-            await wire.answer(body=request.path)
-
-    rng = random.Random(20_000)
-    upstream = ScriptedUpstream(dawdle, mesh_identity("server") if secure else None)
-    fields: dict[str, Any] = {"identity": mesh_identity("client"), "tls": config.UpstreamTls("istio_mutual")}
-    breakers = {"max_connections": 3, "max_pending_requests": 6}
-    finished = cancelled = refused = 0
-
-    async def one(made: Cluster, number: int) -> None:
-        nonlocal finished, cancelled, refused
-        with trio.move_on_after(rng.random() * 0.02) as scope:
-            try:
-                await exchange(made, b"/%d" % number)
-                finished += 1
-            except ProxyFault as fault:
-                assert fault.flag == "UO"
-                refused += 1
-        cancelled += scope.cancelled_caught
-
-    async with living(upstream, breakers=breakers, **(fields if secure else {})) as made:
-        async with trio.open_nursery() as nursery:
-            for number in range(300):
-                nursery.start_soon(one, made, number)
-                if number % 3 == 0:
-                    await trio.sleep(rng.random() * 0.004)
-        assert min(finished, cancelled, refused) > 5
-        assert finished + cancelled + refused == 300
-        await until(lambda: upstream.open == len(only(made).pool.idle))
-        assert await exchange(made, b"/after") == b"/after"

@@ -51,9 +51,7 @@ async def failure(
     with trio.fail_after(60):
         async with upstream.running():
             try:
-                await open_connection(
-                    cluster(tls=tls, connection=connection), endpoint(upstream.port), identity
-                )
+                await open_connection(cluster(tls=tls, connection=connection), endpoint(upstream.port), identity)
             except ProxyFault as fault:
                 found = fault
             await until(lambda: upstream.open == 0)

@@ -1,4 +1,4 @@
-"""When batched writes leave: at the end of a scheduler pass, when enough of them wait, and even when a socket is full."""
+"""When batched writes leave: at the end of a pass, when enough of them wait, even when a socket is full."""
 
 from __future__ import annotations
 

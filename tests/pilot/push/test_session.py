@@ -20,6 +20,7 @@ from mesh.feed.message import (
     SignResponse,
     Welcome,
 )
+from mesh.feed.node import Node
 from mesh.feed.session import SyncState
 from mesh.feed.transport import FeedClosed
 from mesh.identity.pki import make_csr, make_key
@@ -121,6 +122,15 @@ async def test_claims_must_agree_with_the_certificate(
             assert refusal.remedy
             assert mesh.pilot.metric('trioweave_feed_refusals_total{reason="identity"}') == 1
             assert mesh.pilot.fleet.sessions == []
+
+
+@pytest.mark.parametrize("bad", [node(""), node("a\nb"), node("a" * 254), node("a", namespace="x/y")])
+async def test_names_must_be_names(tmp_path: Path, autojump_clock: MockClock, bad: Node) -> None:
+    async with memory_mesh(tmp_path) as mesh:
+        peer = mesh.peer()
+        await peer.send(Hello(bad))
+        assert (await peer.expect(Refusal)).remedy
+        assert mesh.pilot.metric('trioweave_feed_refusals_total{reason="node"}') == 1
 
 
 async def test_an_id_belongs_to_its_identity(tmp_path: Path, autojump_clock: MockClock) -> None:
