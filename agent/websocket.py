@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 
 import trio
 from msgspec import Struct
-from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
+from trio_websocket import ConnectionRejected, WebSocketConnection, wrap_client_stream
 
 from mesh.errors import MeshError
-from mesh.feed.transport import FeedClosed, Transport
+from mesh.feed.transport import Transport
 from mesh.identity.contexts import ContextError, feed_client_context
+from mesh.net.websocket import WebSocketTransport
 
 _CONNECT_WAIT: Final = 10.0
 _DOUBTFUL: Final = ("tls", "closed", "unauthorized", "refused")
@@ -146,11 +147,11 @@ class WebSocketWay:
                 "copy root-cert.pem from the pilot's state folder",
             ) from exc
 
-    async def _open(self, nursery: trio.Nursery, context: ssl.SSLContext | None, token: str) -> _WebSocketTransport:
+    async def _open(self, nursery: trio.Nursery, context: ssl.SSLContext | None, token: str) -> _OwningTransport:
         with trio.move_on_after(_CONNECT_WAIT):
             stream = _Watched(await self._open_stream(context))
             try:
-                return _WebSocketTransport(await self._upgrade(nursery, stream, token), stream)
+                return _OwningTransport(await self._upgrade(nursery, stream, token), stream)
             except BaseException:
                 await trio.aclose_forcefully(stream)
                 raise
@@ -242,38 +243,14 @@ class _Watched(trio.abc.Stream):
         await self._inner.aclose()
 
 
-class _WebSocketTransport:
+class _OwningTransport(WebSocketTransport):
+    """Closes the stream too: the library leaves it open when the peer closed first."""
+
     def __init__(self, socket: WebSocketConnection, stream: _Watched) -> None:
-        self._socket = socket
+        super().__init__(socket)
         self._stream = stream
-
-    async def send(self, data: bytes) -> None:
-        try:
-            await self._socket.send_message(data)
-        except ConnectionClosed as exc:
-            raise _closed(exc) from None
-
-    async def receive(self) -> bytes:
-        try:
-            message = await self._socket.get_message()
-        except ConnectionClosed as exc:
-            raise _closed(exc) from None
-        return message.encode() if isinstance(message, str) else message
-
-    async def ping(self) -> None:
-        try:
-            await self._socket.ping()
-        except ConnectionClosed as exc:
-            raise _closed(exc) from None
 
     async def close(self) -> None:
         with trio.move_on_after(_CLOSE_WAIT, shield=True):
-            await self._socket.aclose()
-        await trio.aclose_forcefully(self._stream)  # the library leaves it open when the peer closed first
-
-
-def _closed(exc: ConnectionClosed) -> FeedClosed:
-    reason = exc.reason
-    if reason is None:
-        return FeedClosed("closed")
-    return FeedClosed(f"closed with {reason.code} {reason.reason or reason.name}", clean=reason.code in (1000, 1001))
+            await super().close()
+        await trio.aclose_forcefully(self._stream)

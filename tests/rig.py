@@ -512,7 +512,6 @@ async def serving(
                     prebound=prebound or {},
                 )
                 made.apply(given)
-                services.start_soon(made.dataplane.keep_deadlines)
                 services.start_soon(_sweep, made)
                 services.start_soon(made.dataplane.keep_deadlines)
                 yield made

@@ -77,7 +77,7 @@ NO_TRIO = (
 DOORS = {
     "h11": ("agent/codec/h1.py", "mesh/net/http.py"),
     "httptools": ("agent/codec/h1_fast.py",),
-    "trio_websocket": ("agent/websocket.py", "pilot/push/server.py"),
+    "trio_websocket": ("mesh/net/websocket.py", "agent/websocket.py", "pilot/push/server.py"),
     "re2": ("agent/route/regex.py", "pilot/resources/regex.py"),
     "yaml": ("pilot/resources/yaml.py",),
     "cryptography": ("mesh/identity/pki.py",),

@@ -89,6 +89,7 @@ class Forward:
     def cancel(self) -> None:
         """Cut the try in flight: its upstream connection is reset, and so is a client that saw a response begin."""
         self._cut = True
+        self._stream.downstream.attempt = None  # what is closed here is not a client that has gone
         if self._connection is not None:
             self._connection.transport.reset()
         if self._stream.started:

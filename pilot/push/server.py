@@ -12,10 +12,10 @@ from itertools import count
 from typing import cast
 
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, wrap_server_stream
+from trio_websocket import WebSocketConnection, WebSocketRequest, wrap_server_stream
 
-from mesh.feed.transport import FeedClosed
 from mesh.identity.contexts import peer_spiffe_id
+from mesh.net.websocket import WebSocketTransport
 from pilot.ca.tokens import BootstrapToken
 from pilot.push.session import Caller, Fleet, serve_session
 
@@ -25,42 +25,6 @@ _HANDSHAKE_WAIT = 10.0
 _MAX_MESSAGE = 16 * 1024 * 1024  # an agent's hello lists its hashes: about 60 bytes for each resource
 _MAX_HANDSHAKES = 200  # strangers at the door at one time; agents retry with backoff
 _RECEIVE_BUFFER = 65536
-
-
-class WebSocketTransport:
-    """A server-side WebSocket as a feed transport."""
-
-    def __init__(self, socket: WebSocketConnection) -> None:
-        self._socket = socket
-
-    async def send(self, data: bytes) -> None:
-        try:
-            await self._socket.send_message(data)
-        except ConnectionClosed as exc:
-            raise _closed(exc) from None
-
-    async def receive(self) -> bytes:
-        try:
-            message = await self._socket.get_message()
-        except ConnectionClosed as exc:
-            raise _closed(exc) from None
-        return message.encode() if isinstance(message, str) else message
-
-    async def ping(self) -> None:
-        try:
-            await self._socket.ping()
-        except ConnectionClosed as exc:
-            raise _closed(exc) from None
-
-    async def close(self) -> None:
-        await self._socket.aclose()
-
-
-def _closed(exc: ConnectionClosed) -> FeedClosed:
-    reason = exc.reason
-    if reason is None:
-        return FeedClosed("closed")
-    return FeedClosed(f"closed with {reason.code} {reason.reason or reason.name}", clean=reason.code in (1000, 1001))
 
 
 class FeedServer:

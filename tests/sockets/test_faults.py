@@ -63,6 +63,11 @@ spec:
   hosts: [server]
   http: [{match: [{uri: {prefix: /gone}}], route: [{destination: {host: server, subset: gone}}]},
          {route: [{destination: {host: server}}]}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: server}
+spec: {host: server, subsets: [{name: here, labels: {app: server}}]}
 """
 
 
@@ -86,9 +91,12 @@ def test_a_dangling_reference_is_reported_and_answers_503_where_it_leads(mesh: S
     try:
         until(lambda: mesh.call("/gone").status == 503)
         assert mesh.call("/").status == 200
-        assert re.search(r"dangling\.yaml:\d+.*gone", json.dumps(mesh.api("/api/faults")))
+        [report] = mesh.api("/api/faults")["reports"]
+        assert (report["file"], report["line"]) == (str(mesh.folder / "dangling.yaml"), 6)
+        assert "gone" in report["message"]
+        assert report["remedy"]
         done = meshctl("validate", "-f", str(mesh.folder))
-        assert re.search(r"dangling\.yaml:\d+.*gone", done.stdout + done.stderr)
+        assert re.search(r"dangling\.yaml:6:.*gone.*defined subsets: here", done.stderr)
     finally:
         (mesh.folder / "dangling.yaml").unlink()
     until(lambda: mesh.call("/gone").status == 200)
@@ -121,7 +129,7 @@ def test_a_pilots_port_in_use(programs: Fleet, taken: str, flag: str) -> None:
 
 
 def test_an_admin_port_in_use(programs: Fleet, taken: str) -> None:
-    (programs.folder / "gateway.yaml").write_text("{}")
+    programs.write("server.yaml", SERVER_YAML)
     agent = programs.start("agent", "gateway", "-f", str(programs.folder), "--admin", taken)
     assert agent.wait() == 2
     assert "is in use; choose another with --admin HOST:0" in agent.said
@@ -273,11 +281,11 @@ def test_an_app_that_is_not_up_yet(mesh: SmallMesh, programs: Fleet, tmp_path: P
     late = programs.sidecar("late", *words, app_port=port, pilot=mesh.pilot.ready["feed"]).wait_ready()
     host = f"late:{port}"
     until(lambda: any(proxy["service"] == "late" for proxy in mesh.api("/api/proxies")))
-    until(lambda: mesh.call("/", host=host).headers.get("x-mesh-reply", "") == "")
+    until(lambda: mesh.client.admin(f"/explain?url=http://{host}/").json["outcome"] != "passthrough")
     answer = mesh.call("/", host=host)
     assert answer.status == 503
-    until(lambda: log.exists() and " UF " in log.read_text())
-    assert "refused" in log.read_text()
+    until(lambda: log.exists() and "UF " in log.read_text())
+    assert "Connection refused" in log.read_text()
     with an_app(port):
         until(lambda: mesh.call("/", host=host).status == 200)
     assert late.stop() == 0
@@ -306,7 +314,7 @@ def test_an_upstream_that_dies_half_way(mesh: SmallMesh) -> None:
         except ConnectionResetError:
             pass
     assert b"content-length: 1000" in got.lower()
-    assert got.endswith(b"half of it")  # cut off visibly: less than was promised
+    assert len(got.partition(b"\r\n\r\n")[2]) < 1000  # cut off visibly: less than was promised
     assert mesh.call("/").status == 200
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 from typing import Any
@@ -371,7 +372,7 @@ async def test_back_off_follows_the_policy(autojump_clock: trio.testing.MockCloc
     rng = random.Random(7)
     rng.getrandbits(128)  # the request id
     wanted = [RetryPolicy(rules).delay(rng, number) for number in (1, 2, 3, 4)]
-    assert [after - before for before, after in zip(times, times[1:], strict=False)] == pytest.approx(wanted)
+    assert [after - before for before, after in itertools.pairwise(times)] == pytest.approx(wanted)
 
 
 async def test_back_off_ends_with_the_routes_timeout(autojump_clock: trio.testing.MockClock) -> None:

@@ -170,9 +170,7 @@ async def test_expect_continue_is_between_the_two_ends() -> None:
     async with ScriptedUpstream(script).running() as upstream, serving(web(upstream.port)) as proxy:
         async with proxy.connect() as wire:
             with trio.fail_after(5):
-                await wire.send(
-                    b"POST / HTTP/1.1\r\nhost: app\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\n"
-                )
+                await wire.send(b"POST / HTTP/1.1\r\nhost: app\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\n")
                 assert (await wire.head()).status == 100
                 await wire.send(b"body")
                 assert (await wire.message()).body == b"body"
