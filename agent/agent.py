@@ -1,4 +1,4 @@
-"""The nursery tree of one agent, top to bottom: admin, access log, upkeep, sweeper, identity, feed, listeners.
+"""The nursery tree of one agent, top to bottom: admin, access log, upkeep, sweeper, feed, reports, identity, listeners.
 
 Born in that order, they die in the reverse one: in-flight exchanges keep their pools and their log while draining.
 How the pilot is reached is injected, so that the same agent runs over WebSocket and within one process.
@@ -30,7 +30,9 @@ from agent.explain import explain_url
 from agent.feed import Connect, FeedClient
 from agent.identity import Identity, IdentityKeeper
 from agent.plan import Plan, compile_plan
+from agent.reporting import Health, Reporter, app_health
 from agent.upstream.cluster import Cluster
+from agent.upstream.endpoint import Endpoint
 from agent.upstream.upkeep import Upkeep
 from agent.websocket import Certificate as FeedCertificate
 from mesh import config
@@ -96,6 +98,7 @@ class Agent:
         self._identity: Identity | None = None
         self._feed: FeedClient | None = None
         self._keeper: IdentityKeeper | None = None
+        self._reporter: Reporter | None = None
         self._listeners: Listeners | None = None
         self._upkeep: Upkeep | None = None
         self._configured = trio.Event()
@@ -124,6 +127,7 @@ class Agent:
                 services,
                 dns_refresh_rate=self._bootstrap.settings.dns_refresh_rate,
                 on_failure=self._dns_failed,
+                on_verdict=self._judged,
             )
             services.start_soon(self._dataplane.keep_deadlines)
             services.start_soon(self._sweep)
@@ -204,7 +208,10 @@ class Agent:
             registry=self.registry,
             state_path=state_path,
         )
+        self._reporter = Reporter(self, self._feed, self._stats, clock=self._clock, wall=self._wall)
+        self._feed.on_session = self._reporter.wake
         await services.start(self._feed.run)
+        services.start_soon(self._reporter.run)
         if self._needs_identity:
             self._keeper = IdentityKeeper(
                 self._feed,
@@ -284,16 +291,30 @@ class Agent:
             engine=limits.codec,
             batch=lambda: self._dataplane.batch,
             refused=self._stats.refused,
+            ejections_changed=self._report_soon,
         )
 
     def _take_identity(self, identity: Identity) -> None:
         self._identity = self._dataplane.identity = identity
         self._stats.set_principal(str(identity.spiffe_id))
         self._identified.set()
+        self._report_soon()
 
     def _dns_failed(self, cluster: str, reason: str) -> None:
         self._stats.refused("dns", "resolve_failed")
         self._log.warning("a name does not resolve; the last addresses stay", cluster=cluster, reason=reason)
+
+    def _judged(self, cluster: Cluster, endpoint: Endpoint) -> None:
+        if endpoint.checked:
+            self._log.info("health checks pass", cluster=cluster.name, endpoint=endpoint.name)
+        else:
+            reason = endpoint.check.last_error
+            self._log.warning("health checks fail", cluster=cluster.name, endpoint=endpoint.name, reason=reason)
+        self._report_soon()
+
+    def _report_soon(self) -> None:
+        if self._reporter is not None:
+            self._reporter.wake()
 
     async def _sweep(self) -> None:
         next_tick = 0.0
@@ -308,6 +329,7 @@ class Agent:
 
     async def _drain(self) -> None:
         self._live = False
+        self._report_soon()
         cut = await drain(self._dataplane, self._bootstrap.settings.drain_time)
         if cut:
             self._log.warning("connections cut at the end of the drain time", connections=cut)
@@ -346,6 +368,16 @@ class Agent:
         made: dict[str, Any] = msgspec.to_builtins(self._feed.state) if self._feed is not None else {}
         return made
 
+    def health(self) -> Health:
+        """What the pilot is told of this workload: its app's health, until it leaves."""
+        if self._leaving.is_set() or self._dataplane.draining:
+            return "draining"
+        return app_health(self.clusters())
+
+    def certificate_expiry(self) -> float:
+        """When the certificate in use ends, seconds since the epoch; 0 without one."""
+        return self._identity.not_after if self._identity is not None else 0.0
+
     def certificates(self) -> Sequence[Certificate]:
         """Certificates in use."""
         return shown_certificates(self._identity) if self._identity is not None else ()
@@ -367,6 +399,7 @@ class Agent:
     def drain(self) -> None:
         """Mark answers and close idle connections, but stay (a preStop hook)."""
         self._dataplane.draining = True
+        self._report_soon()
 
     def quit(self) -> None:
         """Drain and end."""

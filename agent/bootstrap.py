@@ -32,6 +32,8 @@ class Settings(Struct, frozen=True):
     request_body_buffer_bytes: int = 65536
     """A request body of known length up to this is read whole before it is sent, so that it can be retried."""
     dns_refresh_rate: float = 5.0
+    health_check_interval: float = 10.0
+    """Between two checks of the sidecar's own app (--health-check) while it is well; 0: no checks."""
     certificate_ttl: float = 0.0
     """Life of the certificates that this agent asks for; 0 leaves it to the pilot (a day)."""
 

@@ -90,6 +90,8 @@ class FeedClient:
     ) -> None:
         self.node = node
         self.state = FeedState()
+        self.on_session: Callable[[], None] = lambda: None
+        """Called when a session begins."""
         self._connect = connect
         self._on_snapshot = on_snapshot
         self._log = log
@@ -119,6 +121,11 @@ class FeedClient:
             if self._last_good is not None:
                 nursery.start_soon(self._last_good.keep)
             await self._stay_subscribed()
+
+    @property
+    def session(self) -> str:
+        """The id of the session; "" while there is none."""
+        return self.state.session if self._transport is not None else ""
 
     async def wait_synced(self) -> None:
         """Return when a push of the pilot has been applied; the deadline is the caller's scope."""
@@ -242,6 +249,7 @@ class FeedClient:
         self._up.set()
         self._count("connected")
         self._log.info("connected to the pilot", session=message.session)
+        self.on_session()
 
     def _disconnected(self) -> None:
         self._transport = None

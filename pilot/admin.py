@@ -14,6 +14,7 @@ from msgspec import Struct
 from mesh import __version__
 from mesh.config import ResourceKind
 from mesh.errors import ConfigError
+from mesh.feed.message import Ejection, RequestStatistics
 from mesh.net.http import Request, Response
 from mesh.telemetry.metrics import CONTENT_TYPE, Registry
 from pilot.applied import AppliedFiles
@@ -277,8 +278,13 @@ class ProxyStatus(Struct, frozen=True):
     sync: dict[str, dict[str, str]]
     nacks: list[dict[str, str]]
     health: str
+    health_check: str
     certificate_expiry: float
     remote: str
+    last_report: float | None
+    ejections: tuple[Ejection, ...]
+    requests: list[RequestStatistics]
+    """Sums since `connected_since`."""
 
 
 def _proxy(session: ProxySession) -> ProxyStatus:
@@ -296,8 +302,12 @@ def _proxy(session: ProxySession) -> ProxyStatus:
         sync={kind: {"state": s.state, "error": s.error} for kind, s in session.book.states().items()},
         nacks=[{"kind": r.kind, "name": r.name, "reason": r.reason} for r in session.book.rejections],
         health=report.health if report else "",
+        health_check=node.health_check,
         certificate_expiry=report.certificate_expiry if report else 0.0,
         remote=session.caller.remote,
+        last_report=session.last_report_at,
+        ejections=report.ejections if report else (),
+        requests=session.traffic.rows,
     )
 
 

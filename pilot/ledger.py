@@ -78,11 +78,18 @@ class Ledger:
         return self._layers[layer].get(key)
 
     def workload(self, arrived: Node | None, gone: Node | None) -> None:
-        """An agent has come (or says something new of itself), or has left."""
+        """An agent has come (or says something new of itself), or has left.
+
+        One that checks its app is taken for unwell until it reports, as Istio does with a WorkloadGroup's probe.
+        """
         if arrived is not None:
-            self._step(*self.world.with_workload(arrived), "proxy")
+            self._step(*self.world.with_workload(arrived, healthy=not arrived.health_check), "proxy")
         if gone is not None:
             self._step(*self.world.without_workload(gone.id), "proxy")
+
+    def expect(self, node: Node) -> None:
+        """An agent of the last run, not back yet: its app is taken for well, or a new pilot would empty the mesh."""
+        self._step(*self.world.with_workload(node), "proxy")
 
     def health(self, node: Node, *, healthy: bool) -> None:
         """An agent's app has become well or unwell."""

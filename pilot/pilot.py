@@ -170,7 +170,7 @@ class _Parts:
             self.log.warning("registrations of the last run are lost", reason=str(exc))
             return
         for node in nodes:
-            self.ledger.workload(node, None)
+            self.ledger.expect(node)
         if nodes:
             self.log.info("expecting the agents of the last run", agents=len(nodes))
 
@@ -200,7 +200,8 @@ class _Parts:
         ledger.update("files", change.items())
 
     def _reported(self, session: ProxySession, report: Report) -> None:
-        if report.health:
+        # an older session's last words must not outlive the agent's new one
+        if report.health and self.fleet.session(session.node.id) is session:
             self.ledger.health(session.node, healthy=report.health == "healthy")
 
 

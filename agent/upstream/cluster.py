@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 
 import trio
 
@@ -54,6 +54,7 @@ class Cluster:
         engine: str = "auto",
         batch: Callable[[], WriteBatch | None] = lambda: None,
         refused: Callable[[str, str, int], None] = lambda where, reason, count: None,
+        ejections_changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = settings.name
         self.config = settings
@@ -74,6 +75,7 @@ class Cluster:
         self._engine = engine
         self._batch = batch
         self._refused = refused
+        self._ejections_changed = ejections_changed
         self._waiting: deque[trio.Event] = deque()
 
     # What a push changes
@@ -89,6 +91,10 @@ class Cluster:
                 self._wake_one()
         if settings.outlier != old.outlier:
             self._reset_outlier(settings.outlier)
+        if settings.health_check is None and old.health_check is not None:
+            for endpoint in self.endpoints.values():  # nobody checks any more, so no verdict stands
+                endpoint.check = None
+                endpoint.set_checked(True)
         if settings.tls != old.tls or settings.connection != old.connection:
             for endpoint in self.endpoints.values():
                 self._drain(endpoint)
@@ -371,6 +377,7 @@ class Cluster:
             stats.outlier_detection_ejections_enforced_total.inc()
             getattr(stats, f"outlier_detection_ejections_enforced_{ejection.reason}").inc()
             self.refresh()
+            self._ejections_changed()
         elif self.outlier.overflow != refused:
             stats.outlier_detection_ejections_overflow.inc()
 
@@ -383,6 +390,12 @@ class Cluster:
             endpoint.rq_error += 1
             self.observe(endpoint, _FAILURES.get(fault.reason, LocalFailure.RESET))
 
+    def ejections(self) -> Iterator[tuple[Endpoint, str, float]]:
+        """Endpoints ejected now: why, and until when at the earliest (the cluster's clock)."""
+        for endpoint in self.ejected:
+            if self.outlier is not None and endpoint.ejected_until is not None:
+                yield endpoint, self.outlier.ejected_for(endpoint) or "", endpoint.ejected_until
+
     def tick(self, now: float) -> None:
         """Once in a while: let ejected endpoints back in, close connections idle too long."""
         if self.outlier is not None and now >= self._next_sweep:
@@ -391,6 +404,7 @@ class Cluster:
             if back:
                 self.ejected.difference_update(back)
                 self.refresh()
+                self._ejections_changed()
         idle_timeout = self.config.connection.idle_timeout
         for endpoint in self.endpoints.values():
             if endpoint.pool.idle:

@@ -24,6 +24,10 @@ _JITTER = 0.1
 Connect: TypeAlias = Callable[[Endpoint], Awaitable[Transport]]
 
 
+def _nobody(told: object) -> None:
+    """Hears it, and does nothing."""
+
+
 class Tally:
     """Answers of one endpoint; lives in its `check` slot. The first answer decides at once, as in Envoy."""
 
@@ -65,32 +69,45 @@ async def check_cluster(
     connect: Connect,
     rng: random.Random,
     changed: Callable[[Endpoint], None],
+    judged: Callable[[Endpoint], None] = _nobody,
+    counted: Callable[[bool], None] = _nobody,
 ) -> None:
-    """Check all endpoints, wait, and again, until cancelled. `changed` hears of endpoints whose `healthy` changed.
+    """Check all endpoints, wait, and again, until cancelled.
 
-    All endpoints of a round are asked at once; each has `rules.timeout` seconds.
+    All endpoints of a round are asked at once; each has `rules.timeout` seconds. `counted` hears of every check
+    whether it succeeded, `judged` of endpoints with a new verdict (the first one too), `changed` of those whose
+    `healthy` changed with it.
     """
+
+    async def check(endpoint: Endpoint) -> None:
+        error = await _outcome(rules, endpoint, connect)
+        counted(not error)
+        tally: Tally | None = endpoint.check
+        if tally is None:
+            tally = endpoint.check = Tally()
+        if tally.observe(error, rules):
+            if endpoint.set_checked(not error):
+                changed(endpoint)
+            judged(endpoint)
+
     while True:
         async with trio.open_nursery() as round_:
             for endpoint in list(endpoints()):
-                round_.start_soon(_check, rules, endpoint, connect, changed)
-        await trio.sleep(rules.interval * (1 - _JITTER + 2 * _JITTER * rng.random()))
+                round_.start_soon(check, endpoint)
+        pause = rules.interval
+        if rules.unhealthy_interval and not all(endpoint.checked for endpoint in endpoints()):
+            pause = rules.unhealthy_interval
+        await trio.sleep(pause * (1 - _JITTER + 2 * _JITTER * rng.random()))
 
 
-async def _check(
-    rules: config.HealthCheck, endpoint: Endpoint, connect: Connect, changed: Callable[[Endpoint], None]
-) -> None:
+async def _outcome(rules: config.HealthCheck, endpoint: Endpoint, connect: Connect) -> str:
     error = f"no answer within {rules.timeout:g} s"
     with trio.move_on_after(rules.timeout):
         try:
             error = await _ask(rules, endpoint, connect)
         except Exception as exc:  # whatever connecting or asking raises is one failed check, counted with its reason
             error = f"{type(exc).__name__}: {exc}"
-    tally: Tally | None = endpoint.check
-    if tally is None:
-        tally = endpoint.check = Tally()
-    if tally.observe(error, rules) and endpoint.set_checked(not error):
-        changed(endpoint)
+    return error
 
 
 async def _ask(rules: config.HealthCheck, endpoint: Endpoint, connect: Connect) -> str:

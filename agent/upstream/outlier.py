@@ -52,12 +52,13 @@ class Ejection:
 class _History:
     """Counters of one endpoint; lives in its `outlier` slot."""
 
-    __slots__ = ("errors", "gateway", "local", "times")
+    __slots__ = ("errors", "gateway", "local", "reason", "times")
 
     def __init__(self) -> None:
         self.errors = 0
         self.gateway = 0
         self.local = 0
+        self.reason: Reason | None = None
         self.times = 0
 
 
@@ -119,6 +120,11 @@ class OutlierDetector:
                 back.append(endpoint)
         return back
 
+    def ejected_for(self, endpoint: Endpoint) -> Reason | None:
+        """Why the endpoint was ejected last; None: never, or long ago."""
+        history = self._known.get(endpoint)
+        return history.reason if history is not None else None
+
     def forget(self, endpoint: Endpoint) -> None:
         """The endpoint left the cluster."""
         if self._known.pop(endpoint, None) is not None and endpoint.ejected_until is not None:
@@ -166,6 +172,7 @@ class OutlierDetector:
 
     def _eject(self, endpoint: Endpoint, history: _History, reason: Reason, now: float) -> Ejection:
         history.times += 1
+        history.reason = reason
         base = self.config.base_ejection_time
         duration = min(base * history.times, max(MAX_EJECTION_TIME, base))
         self._known[endpoint] = history

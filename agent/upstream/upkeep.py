@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 import trio
 
 from agent.upstream.cluster import Cluster
+from agent.upstream.endpoint import Endpoint
 from agent.upstream.health import check_cluster
 from mesh import config
 from mesh.net.tcp import resolve
@@ -21,11 +22,17 @@ class Upkeep:
     """Owns the upkeep tasks. `adopt` is synchronous, so it can run within a plan's swap."""
 
     def __init__(
-        self, nursery: trio.Nursery, *, dns_refresh_rate: float, on_failure: Callable[[str, str], None]
+        self,
+        nursery: trio.Nursery,
+        *,
+        dns_refresh_rate: float,
+        on_failure: Callable[[str, str], None],
+        on_verdict: Callable[[Cluster, Endpoint], None] = lambda cluster, endpoint: None,
     ) -> None:
         self._nursery = nursery
         self._dns_refresh_rate = dns_refresh_rate
         self._on_failure = on_failure
+        self._on_verdict = on_verdict
         self._running: dict[Cluster, tuple[object, trio.CancelScope]] = {}
 
     def adopt(self, clusters: Iterable[Cluster], endpoints: dict[str, config.ClusterEndpoints]) -> None:
@@ -55,12 +62,20 @@ class Upkeep:
                     await self._check(cluster, cluster.config.health_check)
 
     async def _check(self, cluster: Cluster, rules: config.HealthCheck) -> None:
+        stats = cluster.stats
+
+        def count(succeeded: bool) -> None:
+            stats.health_check_attempt.inc()
+            (stats.health_check_success if succeeded else stats.health_check_failure).inc()
+
         await check_cluster(
             rules,
             lambda: cluster.endpoints.values(),
             connect=cluster.open_check,
             rng=cluster.rng,
             changed=lambda _: cluster.refresh(),
+            judged=lambda endpoint: self._on_verdict(cluster, endpoint),
+            counted=count,
         )
 
     async def _resolve(self, cluster: Cluster, names: config.ClusterEndpoints | None) -> None:

@@ -45,9 +45,13 @@ class OutlierDetection(Struct, frozen=True, omit_defaults=True):
 
 
 class HealthCheck(Struct, frozen=True, omit_defaults=True):
-    """Active checks: GET `path` when given (200..399 is healthy), else a TCP connect."""
+    """Active checks: GET `path` when given (200..399 is healthy), else a TCP connect.
+
+    `unhealthy_interval` takes the place of `interval` while an endpoint fails; 0 is the same.
+    """
 
     interval: float = 10.0
+    unhealthy_interval: float = 0.0
     timeout: float = 1.0
     unhealthy_threshold: int = 3
     healthy_threshold: int = 1

@@ -64,6 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     sidecar.add_argument("--service", required=True, metavar="NAME", help="name of the service")
     sidecar.add_argument("--app-port", required=True, type=int, metavar="P", help="the app's port; 0 picks one (PORT)")
     sidecar.add_argument("--version", default="", dest="app_version", metavar="V", help="label version")
+    sidecar.add_argument(
+        "--health-check",
+        default="",
+        metavar="tcp|/PATH",
+        help="check the app by connecting or by GET; callers elsewhere leave it out while it fails (default: no check)",
+    )
     sidecar.add_argument("--command-word", action="append", default=[], help=argparse.SUPPRESS)
     gateway = _role(roles, "gateway", "at the edge: serves Gateways, from a pilot or from files")
     gateway.add_argument(
@@ -143,6 +149,12 @@ def _port_map(texts: list[str]) -> dict[int, int]:
     return ports
 
 
+def _health_check(text: str) -> str:
+    if text in ("", "tcp") or (text.startswith("/") and text.isascii() and text.isprintable() and " " not in text):
+        return text
+    raise MeshError(f"--health-check {text!r} is no way to check; write tcp, or a path such as /health")
+
+
 def _bootstrap(arguments: argparse.Namespace) -> Bootstrap:
     from agent.bootstrap import Bootstrap
 
@@ -154,11 +166,12 @@ def _bootstrap(arguments: argparse.Namespace) -> Bootstrap:
     elif not labels:
         labels = {"istio": "ingressgateway", "app": "istio-ingressgateway"}
     workload = "-".join(filter(None, (service or "gateway", labels.get("version"))))
-    app_port = (arguments.app_port or _free_port()) if sidecar else 0
+    app_port = _app_port(arguments.app_port) if sidecar else 0
     try:
         admin = parse_address(arguments.admin) if arguments.admin else ("127.0.0.1", 0)
     except ValueError as exc:
         raise MeshError(f"--admin: {exc}") from exc
+    settings = _settings(arguments)
     node = Node(
         id=f"{arguments.role}~{workload}-{os.urandom(4).hex()}.{arguments.namespace}",
         role=arguments.role,
@@ -168,10 +181,12 @@ def _bootstrap(arguments: argparse.Namespace) -> Bootstrap:
         workload=workload,
         labels=labels,
         agent_version=__version__,
+        health_check=_health_check(arguments.health_check) if sidecar and settings.health_check_interval else "",
+        health_check_interval=settings.health_check_interval or 10.0,
     )
     return Bootstrap(
         node,
-        _settings(arguments),
+        settings,
         pilot_url=arguments.pilot,
         token_file=arguments.token_file,
         ca_file=arguments.ca,
@@ -183,6 +198,12 @@ def _bootstrap(arguments: argparse.Namespace) -> Bootstrap:
         command=tuple(arguments.command_word) if sidecar else (),
         app_port=app_port,
     )
+
+
+def _app_port(given: int) -> int:
+    if not 0 <= given <= 65535:
+        raise MeshError(f"--app-port {given} is no port; write 1 to 65535, or 0 for a free one")
+    return given or _free_port()
 
 
 def _free_port() -> int:
@@ -277,7 +298,9 @@ async def serve_agent(agent: Agent, bootstrap: Bootstrap) -> int:
 
 def _not_ready(agent: Agent) -> str:
     feed = agent.feed()
-    reason = feed.get("last_error") or "the pilot is connected, but has sent no configuration or no certificate"
+    reason = feed.get("last_error") or "no session with the pilot yet"
+    if feed.get("connected"):
+        reason = "the pilot is there, but no configuration or no certificate came; see its log"
     return f"not ready within {_READY_WAIT:.0f} s: {reason}"
 
 

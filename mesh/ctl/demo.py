@@ -134,6 +134,7 @@ def _workload(store: Path, service: str, version: str) -> Workload:
         labels={"app": service, "version": version},
         env={"SERVICE_VERSION": version},
         restart=True,
+        health="/health",
     )
 
 

@@ -43,6 +43,8 @@ class Workload:
     cwd: Path | None = None
     app_port: int = 0
     restart: bool = False
+    health: str = ""
+    """How the sidecar checks the app: "tcp", a path, or not at all."""
 
 
 class LocalMesh:
@@ -111,6 +113,8 @@ class LocalMesh:
         argv = [*program_argv("mesh-agent"), "sidecar", *self._agent_flags(), "--service", workload.service]
         argv += ["--namespace", "default", "--service-account", workload.service]
         argv += ["--app-port", str(workload.app_port)]
+        if workload.health:
+            argv += ["--health-check", workload.health]
         if workload.version:
             argv += ["--version", workload.version]
         for key, value in workload.labels.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,6 +18,10 @@ from mesh.errors import MeshError
 Rows = Sequence[tuple[str, ...]]
 SECTIONS = ("listeners", "routes", "clusters", "endpoints", "secrets")
 _LANES = ("cluster", "listener", "endpoints", "route")
+_STATUS_COLUMNS = (
+    *("NAME", "ROLE", "CLUSTERS", "LISTENERS", "ENDPOINTS", "ROUTES"),
+    *("APP", "EJECTED", "CERT", "VERSION"),
+)
 
 
 @click.command(epilog="Example: meshctl proxy-status -o json")
@@ -31,8 +36,8 @@ def proxy_status_command(output: str, api: PilotApi) -> None:
     if output == "json":
         click.echo(json.dumps(proxies, indent=2))
     else:
-        columns = ("NAME", "ROLE", "CLUSTERS", "LISTENERS", "ENDPOINTS", "ROUTES", "APP", "VERSION")
-        tables.show(columns, [_status_row(proxy) for proxy in proxies])
+        now = time.time()  # noqa: TID251 - the program's own clock
+        tables.show(_STATUS_COLUMNS, [_status_row(proxy, now) for proxy in proxies])
         for proxy in proxies:
             for nack in proxy["nacks"]:
                 click.echo(f"{proxy['id']} refused {nack['kind']} {nack['name']}: {nack['reason']}", err=True)
@@ -40,9 +45,29 @@ def proxy_status_command(output: str, api: PilotApi) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _status_row(proxy: dict[str, Any]) -> tuple[str, ...]:
+def _status_row(proxy: dict[str, Any], now: float) -> tuple[str, ...]:
     lanes = [proxy["sync"].get(lane, {}).get("state", "-") for lane in _LANES]
-    return proxy["id"], proxy["role"], *lanes, proxy["health"] or "-", proxy["version"]
+    ejected = {(each["address"], each["port"]) for each in proxy.get("ejections", ())}
+    expiry = proxy["certificate_expiry"]
+    certificate = time_left(expiry - now) if expiry else "-"
+    return (
+        *(proxy["id"], proxy["role"], *lanes, proxy["health"] or "-"),
+        *(str(len(ejected)), certificate, proxy["version"]),
+    )
+
+
+def time_left(seconds: float) -> str:
+    """Rounded down to the largest unit and the next: `23h59m`, `4m10s`, `12s`; `expired` when it is over."""
+    if seconds <= 0:
+        return "expired"
+    days, rest = divmod(int(seconds), 86400)
+    hours, rest = divmod(rest, 3600)
+    minutes, rest = divmod(rest, 60)
+    if days:
+        return f"{days}d{hours}h"
+    if hours:
+        return f"{hours}h{minutes}m"
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
 
 
 @click.command(epilog="Example: meshctl proxy-config endpoints productpage-v1")

@@ -20,12 +20,14 @@ from mesh.ctl.local_mesh import Workload
 from mesh.errors import ConfigError, MeshError
 
 DEFAULT_FILES = ("mesh.yaml", "trioweave.yaml")
+_PATH = re.compile(r"/[!-~]*\Z")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
 
 
 class ServiceEntry(Struct, frozen=True, forbid_unknown_fields=True):
     """One service. `port` is where the app listens; without it the app is given a free one as $PORT.
-    `service_port` is what its callers write, by default the app's fixed port, else 80."""
+    `service_port` is what its callers write, by default the app's fixed port, else 80. `health` is "tcp" or a path:
+    callers leave a replica out while it cannot be connected to, or does not answer 200..399 there."""
 
     run: str
     port: int = 0
@@ -37,6 +39,7 @@ class ServiceEntry(Struct, frozen=True, forbid_unknown_fields=True):
     labels: dict[str, str] = {}
     cwd: str = ""
     restart: bool = True
+    health: str = ""
 
     @property
     def called_at(self) -> int:
@@ -126,6 +129,8 @@ def _service_faults(name: str, entry: ServiceEntry, folder: Path) -> list[tuple[
     ]
     if entry.protocol not in ("http", "tcp"):
         faults.append((("protocol",), f'unknown protocol "{entry.protocol}"', "write http or tcp"))
+    if entry.health not in ("", "tcp") and not _PATH.match(entry.health):
+        faults.append((("health",), f'"{entry.health}" is no way to check', "write tcp, or a path such as /health"))
     if not 1 <= entry.replicas <= 50:
         faults.append((("replicas",), f"{entry.replicas} replicas", "write a number from 1 to 50"))
     elif entry.replicas > 1 and entry.port:
@@ -149,6 +154,7 @@ def workloads(mesh_file: MeshFile, folder: Path) -> list[Workload]:
             cwd=(folder / entry.cwd).resolve(),
             app_port=entry.port,
             restart=entry.restart,
+            health=entry.health,
         )
         for name, entry in mesh_file.services.items()
         for number in range(1, entry.replicas + 1)

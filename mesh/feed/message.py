@@ -114,7 +114,7 @@ class SignResponse(Struct, frozen=True, tag="signed"):
 
 
 class Ejection(Struct, frozen=True, omit_defaults=True):
-    """An endpoint that this agent's outlier detection or health checks took out."""
+    """An endpoint that this agent's outlier detection took out; `until` is seconds since the epoch, at the earliest."""
 
     cluster: str
     address: str
@@ -124,13 +124,21 @@ class Ejection(Struct, frozen=True, omit_defaults=True):
 
 
 class RequestStatistics(Struct, frozen=True, omit_defaults=True):
-    """Requests since the last report, by who asked whom; the dashboard sums them up."""
+    """Requests that ended since the last report, by who asked whom and what came of it; whoever reads sums them up.
+
+    `source` is a workload, `destination` a service's host. `reporter`: whether the caller's agent counted or the
+    callee's. `response_class` is the status code's first digit, 0 where nothing was sent. `errors` are those
+    without an answer or with a 5xx; `latency_sum` is seconds.
+    """
 
     source: str
     destination: str
     requests: int = 0
     errors: int = 0
     latency_sum: float = 0.0
+    destination_workload: str = ""
+    response_class: int = 0
+    reporter: Literal["source", "destination"] = "source"
 
 
 class Report(Struct, frozen=True, tag="report", omit_defaults=True):

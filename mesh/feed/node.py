@@ -19,7 +19,8 @@ class Node(Struct, frozen=True, omit_defaults=True):
     """Identity and place of one agent. `id` is unique in the mesh: `sidecar~reviews-v1-7f3a.default`.
 
     `labels` decide which Services and which Gateway selectors it belongs to; `service` is the name
-    given with --service, which makes a Service where none selects the labels.
+    given with --service, which makes a Service where none selects the labels. `health_check` says how the
+    sidecar checks its own app: "" not at all, "tcp" by connecting, else the path to GET.
     """
 
     id: str
@@ -31,3 +32,6 @@ class Node(Struct, frozen=True, omit_defaults=True):
     labels: dict[str, str] = {}
     ports: tuple[InboundPort, ...] = ()
     agent_version: str = ""
+    health_check: str = ""
+    health_check_interval: float = 10.0
+    """Seconds (Istio ReadinessProbe periodSeconds)."""

@@ -186,6 +186,12 @@ class Family(Generic[S]):
             yield from series.samples(self.name)
         yield from self._collected()
 
+    def items(self) -> Iterator[tuple[Labels, S]]:
+        """Labels and series in order of birth; the series that overflow shares comes last, as OVERFLOW."""
+        yield from self._series.items()
+        if self._overflow is not None:
+            yield OVERFLOW, self._overflow
+
     def _all(self) -> Iterator[S]:
         yield from self._series.values()
         if self._overflow is not None:

@@ -38,6 +38,7 @@ from mesh.feed.transport import FeedClosed, Transport
 from mesh.identity.spiffe import DEFAULT_TRUST_DOMAIN, SpiffeError, SpiffeId, make
 from pilot.push.queue import PushRequest
 from pilot.push.stats import PushStats
+from pilot.push.traffic import Traffic
 
 _HELLO_WAIT = 10.0  # as the agents' own connect deadline
 _SEND_WAIT = 30.0  # a full push over a slow link; beyond it the agent is stuck
@@ -100,6 +101,8 @@ class ProxySession:
         self.connected_at = fleet.wall()
         self.last_ack_at: float | None = None
         self.last_report: Report | None = None
+        self.last_report_at: float | None = None
+        self.traffic = Traffic()
         self.version = 0
         self.end_reason = ""
         self._since: float | None = None
@@ -196,6 +199,9 @@ class ProxySession:
             await self._send(response)
         elif isinstance(message, Report):
             self.last_report = message
+            self.last_report_at = fleet.wall()
+            if left_out := self.traffic.add(message.requests):
+                fleet.stats.event("traffic_overflow", left_out)
             fleet.reported(self, message)
         else:
             raise FeedError("a second hello in one session; an agent says hello once, first")

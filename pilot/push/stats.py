@@ -68,8 +68,8 @@ class PushStats:
     def refused(self, reason: str) -> None:
         self._refusals.child((("reason", reason),)).inc()
 
-    def event(self, event: str) -> None:
-        self._events.child((("event", event),)).inc()
+    def event(self, event: str, count: int = 1) -> None:
+        self._events.child((("event", event),)).inc(count)
 
     def config_event(self, kind: str, event: str, count: int = 1) -> None:
         self._config.child((("type", kind), ("event", event))).inc(count)

@@ -8,7 +8,7 @@ from typing import Literal, cast
 from msgspec import Struct
 
 from mesh import config
-from mesh.feed.node import InboundPort
+from mesh.feed.node import InboundPort, Node
 from pilot.resources.core import Service as KubernetesService
 from pilot.resources.meta import covers_labels
 from pilot.resources.service_entry import ServiceEntry
@@ -21,6 +21,7 @@ from pilot.translate.policies import MtlsMode, peer_mode
 from pilot.translate.services import inbound_name, outbound_name
 from pilot.translate.visibility import View
 
+_UNHEALTHY_INTERVAL = 0.5  # seconds: an app is not called for longer than that after it could be
 INBOUND_RETRIES = config.RetryPolicy(attempts=2, retry_on=("reset-before-request",))
 
 
@@ -94,7 +95,11 @@ def _inbound_listener(view: View, port: InboundPort, mode: MtlsMode, *, is_http:
 def _inbound_cluster(
     view: View, app_port: int, owner: tuple[Service, ServicePort] | None, *, is_http: bool
 ) -> config.Cluster:
-    """The app. Of a DestinationRule only the connectionPool acts on the server's side."""
+    """The app. Of a DestinationRule only the connectionPool acts on the server's side.
+
+    With a health check that fails, the sidecar does not try the app: it answers 503 UH `no_healthy_upstream` at once,
+    so that a caller that has not heard of it yet can turn to another endpoint.
+    """
     pool = None
     origin = config.Origin()
     if owner is not None:
@@ -120,8 +125,20 @@ def _inbound_cluster(
         protocol=protocol,
         breakers=breakers(pool),
         connection=connection(pool, view.settings.connect_timeout),
+        health_check=_health_check(view.proxy.node),
         tls=config.UpstreamTls("disable"),
         origin=origin,
+    )
+
+
+def _health_check(node: Node) -> config.HealthCheck | None:
+    """The thresholds are Istio's ReadinessProbe defaults; an app that starts or heals is found sooner."""
+    if not node.health_check:
+        return None
+    return config.HealthCheck(
+        interval=node.health_check_interval,
+        unhealthy_interval=min(_UNHEALTHY_INTERVAL, node.health_check_interval),
+        path="" if node.health_check == "tcp" else node.health_check,
     )
 
 

@@ -51,4 +51,5 @@ def scope_key(world: World, proxy: Proxy) -> Hashable:
     node = proxy.node
     if proxy.is_gateway:
         return ("gateway", node.namespace, labels, proxy.bind, proxy.match_all_gateways)
-    return (outbound_key(world, proxy), labels, node.service, node.ports)
+    checks = (node.health_check, node.health_check_interval)
+    return (outbound_key(world, proxy), labels, node.service, node.ports, checks)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from tests.sockets.mesh_rig import Program, SmallMesh
 
 IDLE_RSS_KIB = 45 * 1024
-_APP = re.compile(r"app\.py")
+FLAGS = ("--service", "idle", "--app-port", "0")
 
 
 def resident_kib(pid: int) -> int:
@@ -20,15 +19,11 @@ def resident_kib(pid: int) -> int:
 
 
 @pytest.mark.slow
-def test_an_idle_sidecar_stays_under_45_mb(mesh: SmallMesh, record_property: pytest.RecordProperty) -> None:
+def test_an_idle_sidecar_stays_under_45_mb(mesh: SmallMesh) -> None:
     idle = Program("agent", "sidecar", "--pilot", mesh.pilot.ready["feed"], *mesh.secrets(), *FLAGS)
     try:
         idle.wait_ready()
         measured = resident_kib(idle.pid)
     finally:
         idle.kill()
-    record_property("sidecar_rss_kib", measured)
     assert measured <= IDLE_RSS_KIB, f"{measured / 1024:.1f} MB"
-
-
-FLAGS = ("--service", "idle", "--app-port", "0")

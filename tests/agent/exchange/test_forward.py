@@ -109,8 +109,8 @@ async def test_an_answer_that_is_cut_short_never_looks_whole(step: Step, flag: s
         async with serving(gateway(upstream.port, action=retrying("5xx"))) as proxy:
             with idle_counts(proxy.cluster()):
                 async with proxy.connect() as wire:
+                    await wire.send(b"GET / HTTP/1.1\r\nhost: app\r\n\r\n")
                     with trio.fail_after(5), pytest.raises(trio.BrokenResourceError):
-                        await wire.ask()
                         await wire.rest()
                 await proxy.settled()
     record = proxy.records[0]
