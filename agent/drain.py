@@ -6,7 +6,8 @@ import trio
 
 from agent.dataplane import Dataplane
 
-_LOOK = 0.1  # seconds between looks at what is still open
+_LOOK = 0.05  # seconds between looks at what is still open
+_NEWS = 0.25  # seconds for peers to hear of it from the pilot, before a connection closes under a request on its way
 
 
 async def drain(dataplane: Dataplane, seconds: float) -> int:
@@ -16,6 +17,7 @@ async def drain(dataplane: Dataplane, seconds: float) -> int:
     """
     dataplane.draining = True
     with trio.move_on_after(seconds):
+        await trio.sleep(_NEWS)
         while True:
             for connection in tuple(dataplane.connections):
                 if not connection.busy:

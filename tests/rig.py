@@ -372,6 +372,7 @@ def make_cluster(
     clock: Callable[[], float] = trio.current_time,
     identity: Identity | None = None,
     refused: Callable[[str, str, int], None] = lambda where, reason, count: None,
+    ejections_changed: Callable[[], None] = lambda: None,
 ) -> Cluster:
     """A living cluster with endpoints at these ports."""
     made = Cluster(
@@ -382,6 +383,7 @@ def make_cluster(
         stats=ClusterStats(Registry(), settings.name),
         codec_limits=CodecLimits(),
         refused=refused,
+        ejections_changed=ejections_changed,
     )
     made.set_endpoints(tuple(endpoint(port) for port in ports))
     return made

@@ -32,10 +32,13 @@ class Http1Stream:
 
     __slots__ = (
         "_codec",
+        "_dataplane",
+        "_idle",
         "_out",
         "_request_done",
         "bytes_in",
         "bytes_out",
+        "chain",
         "complete",
         "downstream",
         "head",
@@ -44,8 +47,13 @@ class Http1Stream:
         "tunnelled",
     )
 
-    def __init__(self, downstream: Downstream, codec: Http1Server) -> None:
+    def __init__(
+        self, downstream: Downstream, chain: config.HttpChain, codec: Http1Server, dataplane: Dataplane
+    ) -> None:
         self.downstream = downstream
+        self._dataplane = dataplane
+        self._idle = chain.idle_timeout or dataplane.settings.connection_idle_timeout or _NEVER
+        self.chain = chain
         self._codec = codec
         self._out: list[bytes] = []
         self.head: RequestHead
@@ -86,10 +94,13 @@ class Http1Stream:
 
     async def fill(self) -> None:
         """Wait for more of the request. Raises ProxyFault DC when the client hangs up, ProtocolError."""
+        downstream = self.downstream
+        downstream.deadline = self._dataplane.now + self._idle
         try:
-            data = await self.downstream.transport.receive()
+            data = await downstream.transport.receive()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise faults.client_gone() from exc
+        downstream.deadline = _NEVER
         if not data:
             raise faults.client_gone()
         self._codec.receive_data(data)
@@ -119,10 +130,13 @@ class Http1Stream:
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
         self.bytes_out += len(data)
+        downstream = self.downstream
+        downstream.deadline = self._dataplane.now + self._idle
         try:
-            await self.downstream.transport.send(data)
+            await downstream.transport.send(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise faults.client_gone() from exc
+        downstream.deadline = _NEVER
 
     def abandon(self) -> None:
         """Forget what is queued: the response cannot be completed, the connection must be reset."""
@@ -146,7 +160,7 @@ async def serve_http1(downstream: Downstream, chain: config.HttpChain, dataplane
         settings.max_request_headers_kb * 1024, settings.max_headers_count, settings.headers_with_underscores_action
     )
     codec = http1_server(limits, settings.codec)
-    stream = Http1Stream(downstream, codec)
+    stream = Http1Stream(downstream, chain, codec, dataplane)
     if dataplane.batch is not None:
         downstream.transport.batch_writes(dataplane.batch)
     in_head = False
@@ -174,7 +188,7 @@ async def serve_http1(downstream: Downstream, chain: config.HttpChain, dataplane
                 downstream.busy = True
                 downstream.deadline = _NEVER
                 stream.begin(event)
-                await exchange(stream, chain, dataplane)
+                await exchange(stream, dataplane)
                 if stream.tunnelled:
                     return
                 if not stream.start_next():

@@ -18,22 +18,20 @@ from agent.exchange.record import Record
 from agent.exchange.relay import Stream
 from agent.exchange.tunnel import connect_tunnel
 from agent.route.action import CompiledRoute
-from mesh import config
 
 
-async def exchange(stream: Stream, chain: config.HttpChain, dataplane: Dataplane) -> None:
+async def exchange(stream: Stream, dataplane: Dataplane) -> None:
     """Serve the request that `stream` holds. Faults of either side end here; only cancellation passes through."""
     downstream = stream.downstream
     record = Record(dataplane.clock())
     downstream.busy_since = record.start
     _describe(record, stream, downstream)
     try:
-        await _serve(stream, chain, dataplane, record)
+        await _serve(stream, dataplane, record)
     except ProxyFault as fault:
         await _answer_fault(stream, fault, record, dataplane)
     except ProtocolError as exc:
-        broken = ProxyFault("downstream", "DPE", f"http1.codec_error:{exc.reason}", status=exc.status)
-        await _answer_fault(stream, broken, record, dataplane)
+        await _answer_fault(stream, _blame(exc), record, dataplane)
     except BaseException as exc:  # cancellation, alone or in a nursery's group, or a bug
         record.flags += ("DC",) if downstream.client_gone else ("LR",)
         record.termination_details = "internal_error" if isinstance(exc, Exception) else "exchange_cancelled"
@@ -43,6 +41,14 @@ async def exchange(stream: Stream, chain: config.HttpChain, dataplane: Dataplane
         record.bytes_received = stream.bytes_in
         record.bytes_sent = stream.bytes_out
         dataplane.finish(record)
+
+
+def _blame(error: ProtocolError) -> ProxyFault:
+    """A body that breaks the protocol is the client's fault; what cannot be encoded is ours."""
+    details = f"http1.codec_error:{error.reason}"
+    if error.status >= 500:
+        return ProxyFault("proxy", "", details, status=500)
+    return ProxyFault("downstream", "DPE", details, status=error.status)
 
 
 def _describe(record: Record, stream: Stream, downstream: Downstream) -> None:
@@ -61,17 +67,17 @@ def _describe(record: Record, stream: Stream, downstream: Downstream) -> None:
         record.source = downstream.source
 
 
-async def _serve(stream: Stream, chain: config.HttpChain, dataplane: Dataplane, record: Record) -> None:
+async def _serve(stream: Stream, dataplane: Dataplane, record: Record) -> None:
     head = stream.head
     served = forwarding.strip_request_hops(head)
-    _enter(stream, chain, dataplane, record)
+    _enter(stream, dataplane, record)
     if not served:
         raise ProxyFault("proxy", "", "upgrade_failed", status=403)
     plan = dataplane.plan
     if head.method == b"CONNECT":
-        await connect_tunnel(stream, chain, plan, dataplane, record)
+        await connect_tunnel(stream, plan, dataplane, record)
         return
-    route = plan.find_route(chain, head)
+    route = plan.find_route(stream.chain, head)
     record.route = route.name
     if route.fault is not None:
         await _inject(route, stream, record, dataplane)
@@ -87,13 +93,13 @@ async def _serve(stream: Stream, chain: config.HttpChain, dataplane: Dataplane, 
     record.cluster = target.cluster
     record.service = target.upstream.config
     route.finalize_request(head, target, record)
-    await Forward(stream, route, target, record, dataplane, chain).run()
+    await Forward(stream, route, target, record, dataplane).run()
 
 
-def _enter(stream: Stream, chain: config.HttpChain, dataplane: Dataplane, record: Record) -> None:
+def _enter(stream: Stream, dataplane: Dataplane, record: Record) -> None:
     head = stream.head
     downstream = stream.downstream
-    if chain.use_remote_address:
+    if stream.chain.use_remote_address:
         tls = downstream.peer is not None  # not the scheme: an absolute target may name any
         record.request_id = forwarding.enter_gateway(head, downstream.transport.remote, dataplane.rng, tls=tls)
     else:
@@ -126,6 +132,7 @@ async def _inject(route: CompiledRoute, stream: Stream, record: Record, dataplan
         headers.add(b"grpc-message", body)
         body = b""
     headers.add(b"x-mesh-reply", b"FI fault_filter_abort")
+    headers.add(b"x-request-id", record.request_id)
     await _send_local(stream, abort.status, body, headers, record, dataplane)
 
 
@@ -160,6 +167,8 @@ async def _send_local(
 async def _send_whole(stream: Stream, head: ResponseHead, body: bytes, record: Record) -> None:
     """One response in one write; then read off a request that is all but finished, so the connection can go on."""
     record.response_code = head.status
+    if stream.chain.server_name:
+        head.headers.set(b"server", stream.chain.server_name.encode())
     stream.write_head(head)
     if body:
         stream.write_data(body)

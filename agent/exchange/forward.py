@@ -23,9 +23,9 @@ from agent.route.action import CompiledRoute, WeightedTarget
 from agent.upstream.cluster import Cluster
 from agent.upstream.endpoint import Endpoint
 from agent.upstream.http1 import Http1Connection
-from mesh import config
 
 _NEVER: Final = float("inf")
+_LONGEST: Final = 3600.0  # seconds for a response to begin where no timeout is set: no wait is without an end
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})  # RFC 9110 9.2.2
 
 
@@ -33,7 +33,6 @@ class Forward:
     """The tries of one exchange. `committed`: something of a response went to the client, so no further try."""
 
     __slots__ = (
-        "_chain",
         "_cluster",
         "_connection",
         "_cut",
@@ -62,7 +61,6 @@ class Forward:
         target: WeightedTarget,
         record: Record,
         dataplane: Dataplane,
-        chain: config.HttpChain,
     ) -> None:
         self._stream = stream
         self._route = route
@@ -70,7 +68,6 @@ class Forward:
         self._cluster: Cluster = target.upstream
         self._record = record
         self._dataplane = dataplane
-        self._chain = chain
         self._deadline = _NEVER
         self._now = dataplane.clock() if record.flags else record.start  # a delay may have been injected
         self._retry = Retry.of(route.retry, stream.head)
@@ -127,17 +124,14 @@ class Forward:
         record = self._record
         record.attempts += 1
         cluster = self._cluster
-        if cluster.dynamic:
-            endpoint = await cluster.pick_original(self._stream.head.authority, self._stream.head.scheme)
-        else:
-            endpoint = cluster.pick(self._tried)
+        now = self._now
+        per_try = self._retry.policy.per_try_timeout
+        self.deadline = min(self._deadline, now + (per_try or _LONGEST))
+        endpoint = await self._pick_original() if cluster.dynamic else cluster.pick(self._tried)
         self._tried.append(endpoint)
         record.upstream_host = endpoint.name
         record.destination = endpoint.config.workload
-        now = self._now
-        per_try = self._retry.policy.per_try_timeout
         self._announce(per_try, now)
-        self.deadline = min(self._deadline, now + per_try) if per_try else self._deadline
         fault: ProxyFault | None = None
         done = False
         try:
@@ -171,6 +165,13 @@ class Forward:
         """The time that the pool takes for now: where one idle connection was dead, none is taken unseen."""
         return _NEVER if self._retry.immediate else self._now
 
+    async def _pick_original(self) -> Endpoint:
+        head = self._stream.head
+        with trio.CancelScope(deadline=self.deadline) as scope:
+            self._stream.downstream.attempt = scope
+            return await self._cluster.pick_original(head.authority, head.scheme)
+        raise self._why_cut()
+
     async def _lease(self, endpoint: Endpoint) -> Http1Connection:
         """Connect, or wait for a connection; these waits are no socket's that `cancel` could close."""
         with trio.CancelScope(deadline=self.deadline) as scope:
@@ -183,8 +184,7 @@ class Forward:
         kept = False
         self._connection = connection
         self._stream.downstream.attempt = self
-        if self.deadline != _NEVER:
-            self._dataplane.arm(self)
+        self._dataplane.arm(self)
         endpoint.active += 1
         endpoint.rq_total += 1
         body = self.body
@@ -258,7 +258,7 @@ class Forward:
         self._prepare(response)
         if status == 101:
             self.deadline = _NEVER
-            await relay_upgrade(self._stream, response, connection, self._chain, self._dataplane)
+            await relay_upgrade(self._stream, response, connection, self._dataplane)
             return True
         self._stream.write_head(response)
         await relay_response(self._stream, connection)
@@ -269,8 +269,8 @@ class Forward:
         forwarding.strip_response_hops(response)
         service_time = self._record.upstream_service_time or 0
         headers.set(b"x-envoy-upstream-service-time", b"%d" % service_time)
-        if self._chain.server_name:
-            headers.set(b"server", self._chain.server_name.encode())
+        if self._stream.chain.server_name:
+            headers.set(b"server", self._stream.chain.server_name.encode())
         if b"date" not in headers.index:
             headers.add(b"date", self._dataplane.http_date())
         if b"grpc-status" in headers.index:

@@ -7,12 +7,14 @@ from typing import Protocol
 from agent.codec.message import End, RequestHead, ResponseHead
 from agent.dataplane import Downstream
 from agent.upstream.http1 import Http1Connection
+from mesh import config
 
 
 class Stream(Protocol):
     """The downstream's side of one exchange, whatever its protocol."""
 
     downstream: Downstream
+    chain: config.HttpChain
     head: RequestHead
     started: bool
     complete: bool

@@ -1,6 +1,7 @@
 """Answers that the proxy itself gives: the only place that chooses their status, headers and body.
 
-Texts and details are Envoy's. Every local reply names its reason in `x-mesh-reply` and the request id.
+Texts and details are Envoy's. A reply to a fault, injected ones included, names its reason in `x-mesh-reply` and
+the request id.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from agent.dataplane import Dataplane, Downstream
 
 _GRPC_STATUS: Final = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
-_DEADLINE_EXCEEDED: Final = 4
 
 
 def local_response(

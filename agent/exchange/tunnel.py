@@ -14,7 +14,6 @@ from agent.exchange.faults import ProxyFault
 from agent.exchange.record import Record
 from agent.exchange.relay import Stream
 from agent.upstream.tcp import relay_bytes
-from mesh import config
 from mesh.net.tcp import Transport
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ async def relay_upgrade(
     stream: Stream,
     response: ResponseHead,
     connection: Http1Connection,
-    chain: config.HttpChain,
     dataplane: Dataplane,
 ) -> None:
     """Pass a 101 on and then the bytes, until both sides end or `idle_timeout`. The route's timeout is over."""
@@ -37,16 +35,14 @@ async def relay_upgrade(
     upstream = connection.transport
     if early := connection.codec.take_unread():
         upstream.unread(early)
-    await _tunnel(stream, upstream, chain.idle_timeout, dataplane)
+    await _tunnel(stream, upstream, stream.chain.idle_timeout, dataplane)
 
 
-async def connect_tunnel(
-    stream: Stream, chain: config.HttpChain, plan: Plan, dataplane: Dataplane, record: Record
-) -> None:
+async def connect_tunnel(stream: Stream, plan: Plan, dataplane: Dataplane, record: Record) -> None:
     """CONNECT host:port on the explicit outbound proxy; anywhere else it is refused with 403 (Envoy)."""
-    if not chain.route_by_port:
+    if not stream.chain.route_by_port:
         raise ProxyFault("proxy", "", "upgrade_failed", status=403)
-    cluster = plan.connect_cluster(chain, stream.head.authority)
+    cluster = plan.connect_cluster(stream.chain, stream.head.authority)
     record.cluster = cluster.name
     record.service = cluster.config
     record.route = "connect"
@@ -63,7 +59,7 @@ async def connect_tunnel(
             record.details = "via_upstream"
             stream.write_head(ResponseHead(200, Headers(), reason=b"Connection Established"))
             await stream.flush()
-            await _tunnel(stream, upstream, chain.idle_timeout, dataplane)
+            await _tunnel(stream, upstream, stream.chain.idle_timeout, dataplane)
         finally:
             cluster.close_tcp(endpoint, upstream)
     if scope.cancelled_caught:

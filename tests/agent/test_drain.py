@@ -24,7 +24,7 @@ def slow(seconds: float) -> ScriptedUpstream:
     return ScriptedUpstream(script)
 
 
-async def test_idle_connections_close_at_once(autojump_clock: trio.testing.MockClock) -> None:
+async def test_idle_connections_close_soon(autojump_clock: trio.testing.MockClock) -> None:
     upstream = ScriptedUpstream()
     async with upstream.running(), serving(web(upstream.port)) as served:
         async with served.connect() as used, served.connect() as unused:
@@ -93,3 +93,14 @@ async def test_nothing_open_is_nothing_to_wait_for(autojump_clock: trio.testing.
     async with serving(snapshot()) as served:
         assert await drain(served.dataplane, 5.0) == 0
         assert served.dataplane.draining
+
+
+async def test_a_request_on_its_way_to_an_idle_connection_is_answered(autojump_clock: trio.testing.MockClock) -> None:
+    upstream = ScriptedUpstream()
+    async with upstream.running(), serving(web(upstream.port)) as served, trio.open_nursery() as nursery:
+        async with served.connect() as wire:
+            await wire.ask()
+            nursery.start_soon(drain, served.dataplane, 5.0)
+            await settle()
+            answer = await wire.ask(b"/late")
+            assert (answer.status, answer.headers[b"connection"]) == (200, b"close")

@@ -238,8 +238,12 @@ async def test_reports_and_goodbye(autojump_clock: MockClock) -> None:
     async with agent_of(pilot) as agent:
         for number in range(20):
             agent.client.report(Report(certificate_expiry=float(number)))
+        sessions: list[str] = []
+        agent.client.on_session = lambda: sessions.append(agent.client.session)
+        assert agent.client.session == ""
         await pilot.welcome()
         first = await pilot.receive()
+        assert sessions == [agent.client.session] != [""]
         assert first == Report(certificate_expiry=4.0), "the oldest are dropped"
         assert agent.counted("report_dropped") == 4
         for _ in range(15):

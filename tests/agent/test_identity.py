@@ -49,7 +49,7 @@ def closed() -> SignResponse:
 
 
 class Rig:
-    def __init__(self, tmp_path: Path) -> None:
+    def __init__(self, tmp_path: Path, *, ttl: float = 0.0) -> None:
         self.signer = FakeSigner(tmp_path)
         self.got: list[Identity] = []
         self.log = FakeLog()
@@ -61,6 +61,7 @@ class Rig:
             rng=random.Random(3),
             wall=lambda: NOW + trio.current_time(),
             registry=self.registry,
+            ttl=ttl,
             make_key=key_here,
         )
 
@@ -80,6 +81,24 @@ async def test_first_certificate_then_at_half_of_each_life(tmp_path: Path, autoj
     for number, when in enumerate(rig.signer.asked):
         assert abs(when - begin - number * 43200) <= number * 0.011 * 86520
     assert rig.got[0].client_context is not rig.got[1].client_context
+
+
+async def test_a_life_shorter_than_the_back_dating_is_halved_too(tmp_path: Path, autojump_clock: MockClock) -> None:
+    rig = Rig(tmp_path, ttl=10.0)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(rig.keeper.run)
+        await trio.sleep(52)
+        nursery.cancel_scope.cancel()
+    assert len(rig.got) == 11
+
+
+async def test_a_clock_beyond_the_certificates_end_does_not_spin(tmp_path: Path, autojump_clock: MockClock) -> None:
+    rig = Rig(tmp_path, ttl=1.0)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(rig.keeper.run)
+        await trio.sleep(4.5)
+        nursery.cancel_scope.cancel()
+    assert len(rig.got) == 5
 
 
 async def test_trouble_is_told_and_tried_again(tmp_path: Path, autojump_clock: MockClock) -> None:

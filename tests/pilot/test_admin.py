@@ -11,7 +11,17 @@ import trio
 from trio.testing import MockClock
 
 from mesh.errors import ConfigError
-from mesh.feed.message import Ack, Hello, Nack, Push, Rejected, Report, Welcome
+from mesh.feed.message import (
+    Ack,
+    Ejection,
+    Hello,
+    Nack,
+    Push,
+    Rejected,
+    Report,
+    RequestStatistics,
+    Welcome,
+)
 from mesh.net.http import Request, Response
 from pilot.admin import Admin
 from pilot.applied import AppliedFiles
@@ -196,11 +206,21 @@ async def test_proxies_and_their_configuration(tmp_path: Path, autojump_clock: M
         [status] = await r.get("/api/proxies")
         assert (status["id"], status["last_ack"]) == ("sidecar~a.default", None)
         assert status["sync"]["cluster"]["state"] == "STALE"
-        await peer.send(Ack(push.nonce), Report(health="healthy", certificate_expiry=5.0))
+        assert (status["last_report"], status["ejections"], status["requests"]) == (None, [], [])
+        asked = RequestStatistics("a-v1", "b.test", 2, 1, 0.5, response_class=5)
+        gone = Ejection("c", "10.0.0.1", 80, "consecutive_5xx", 9.0)
+        await peer.send(Ack(push.nonce), Report(requests=(asked,)))
+        await peer.send(Report("healthy", (gone,), (asked,), certificate_expiry=5.0))
         await trio.testing.wait_all_tasks_blocked()
         [status] = await r.get("/api/proxies")
         assert status["sync"]["cluster"]["state"] == "SYNCED"
         assert (status["health"], status["certificate_expiry"]) == ("healthy", 5.0)
+        assert status["ejections"] == [
+            {"cluster": "c", "address": "10.0.0.1", "port": 80, "reason": "consecutive_5xx", "until": 9.0}
+        ]
+        [row] = status["requests"]
+        assert (row["destination"], row["requests"], row["errors"], row["latency_sum"]) == ("b.test", 4, 2, 1.0)
+        assert status["last_report"] > 0
         config = await r.get("/api/proxies/sidecar~a.default/config")
         assert set(config) == {"listeners", "routes", "clusters", "endpoints"}
         assert CLUSTER in [c["name"] for c in config["clusters"]]

@@ -95,3 +95,25 @@ def test_the_order_of_arrival_does_not_show() -> None:
 def test_without_a_fleet_nothing_breaks() -> None:
     obj = service("a")
     assert Ledger(MeshSettings()).update("files", [(obj.key, obj)]) == 0
+
+
+def test_who_checks_its_app_serves_once_it_reports_health() -> None:
+    rig = Rig()
+    obj = service("a")
+    rig.ledger.update("files", [(obj.key, obj)])
+    checked = node("a", labels={"app": "a"}, ports=(InboundPort(80, "127.0.0.1", 1),), health_check="tcp")
+    rig.ledger.workload(checked, None)
+    assert not rig.ledger.world.workloads["a"].healthy
+    rig.ledger.health(checked, healthy=True)
+    assert rig.ledger.world.workloads["a"].healthy
+    assert rig.told[-1] == ("endpoint", True, False)
+    known = len(rig.told)
+    rig.ledger.health(checked, healthy=True)
+    assert len(rig.told) == known, "the same again is no change"
+
+
+def test_an_agent_of_the_last_run_is_taken_for_well_until_it_tells() -> None:
+    rig = Rig()
+    checked = node("a", labels={"app": "a"}, health_check="tcp")
+    rig.ledger.expect(checked)
+    assert rig.ledger.world.workloads["a"].healthy

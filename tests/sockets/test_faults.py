@@ -366,12 +366,14 @@ def test_sigterm_lets_the_request_under_way_finish(programs: Fleet) -> None:
         return ask(where, f"http://server:9080{path}", Host="server:9080").status
 
     until(lambda: call("/") == 200)
+    told = ask(where, "http://server:9080/environment", Host="server:9080").json
+    app = ("127.0.0.1", int(told["PORT"]))
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(call, "/hold")
         assert call("/held") == 200
         server.signal(signal.SIGTERM)
         until(lambda: server.admin("/ready").text == "DRAINING\n")
-        assert call("/release") == 200
+        assert ask(app, "/release").status == 200  # past the sidecar: peers know by now that it leaves
         assert under_way.result(DEADLINE) == 200
     assert server.wait() == 0
     until(lambda: all(proxy["service"] != "server" for proxy in programs.api("/api/proxies")))

@@ -127,3 +127,16 @@ def test_faults_of_others_charge_nobody(fault: ProxyFault) -> None:
     for _ in range(5):
         made.observe_fault(bad, fault)
     assert (bad.rq_error, bad.rq_timeout, bad.state) == (0, 0, "healthy")
+
+
+def test_ejections_are_listed_with_reason_and_end_and_told() -> None:
+    clock = Clock()
+    told: list[int] = []
+    made = make_cluster(cluster(outlier=OUTLIER), 1, 2, clock=clock, ejections_changed=lambda: told.append(1))
+    assert list(made.ejections()) == []
+    bad = fail(made)
+    assert list(made.ejections()) == [(bad, "consecutive_5xx", 30.0)]
+    assert len(told) == 1
+    made.tick(40.0)
+    assert list(made.ejections()) == []
+    assert len(told) == 2

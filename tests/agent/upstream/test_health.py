@@ -171,3 +171,37 @@ def test_the_host_defaults_to_the_address() -> None:
 )
 def test_status_lines(line: bytes, error: str) -> None:
     assert status_error(line) == error
+
+
+async def test_every_check_is_counted_and_every_verdict_told(autojump_clock: trio.testing.MockClock) -> None:
+    upstream = FakeUpstream(b"")
+    endpoint = Endpoint(config.Endpoint("10.0.0.1", 80))
+    counted: list[bool] = []
+    judged: list[bool] = []
+    rules = HealthCheck(interval=10.0, unhealthy_interval=1.0)
+
+    async def check() -> None:
+        await check_cluster(
+            rules,
+            lambda: [endpoint],
+            connect=upstream.connect,
+            rng=random.Random(1),
+            changed=lambda _: None,
+            judged=lambda each: judged.append(each.checked),
+            counted=counted.append,
+        )
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(check)
+        await trio.sleep(1)
+        assert (judged, counted) == ([True], [True]), "the first verdict is told although nothing changed"
+        upstream.answer = OSError("refused")
+        await trio.sleep(35)
+        assert judged == [True, False]
+        asked = len(counted)
+        await trio.sleep(6)
+        assert len(counted) - asked >= 5, "who fails is asked more often"
+        upstream.answer = b""
+        await trio.sleep(1.2)
+        assert judged == [True, False, True]
+        nursery.cancel_scope.cancel()

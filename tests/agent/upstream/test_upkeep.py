@@ -144,3 +144,24 @@ async def test_clusters_without_needs_have_no_task() -> None:
         tasks = trio.lowlevel.current_statistics().tasks_living
         keeper.adopt([make_cluster(cluster(), 1)], {})
         assert trio.lowlevel.current_statistics().tasks_living == tasks
+
+
+async def test_checks_are_counted_and_verdicts_handed_on(autojump_clock: trio.testing.MockClock) -> None:
+    verdicts: list[tuple[str, bool]] = []
+    async with trio.open_nursery() as nursery:
+        keeper = Upkeep(
+            nursery,
+            dns_refresh_rate=RATE,
+            on_failure=lambda *what: None,
+            on_verdict=lambda checked, endpoint: verdicts.append((checked.name, endpoint.healthy)),
+        )
+        made = make_cluster(cluster(health_check=config.HealthCheck()), 1)
+        keeper.adopt([made], {})
+        await until(lambda: verdicts, seconds=30)
+        assert verdicts == [("app", False)]
+        assert made.usable == ()
+        counted = made.stats
+        assert (counted.health_check_attempt.value, counted.health_check_failure.value) == (1, 1)
+        made.reconfigure(cluster())
+        assert [each.port for each in made.usable] == [1], "without checks no verdict stands"
+        nursery.cancel_scope.cancel()

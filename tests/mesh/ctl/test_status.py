@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from mesh.ctl.status import time_left
 from tests.mesh.ctl.small_mesh import SmallMesh, sidecar, small_mesh
 
 
@@ -34,7 +35,17 @@ def test_connected_agents_are_listed_with_their_state(mesh: SmallMesh, admin: st
     assert head.split()[:3] == ["NAME", "ROLE", "CLUSTERS"]
     assert row.startswith("sidecar~reviews-v1-")
     assert row.split()[2] == "SYNCED"
+    assert head.split()[6:] == ["APP", "EJECTED", "CERT", "VERSION"]
+    assert row.split()[6:8] == ["-", "0"]
     assert json.loads(mesh.meshctl("proxy-status", "-o", "json").stdout)[0]["service"] == "reviews"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(90061.0, "1d1h"), (86399.9, "23h59m"), (250.0, "4m10s"), (12.7, "12s"), (0.0, "expired"), (-5.0, "expired")],
+)
+def test_time_left_is_short(seconds: float, text: str) -> None:
+    assert time_left(seconds) == text
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pilot.resources.registry import load
 GOOD = """services:
   web: {run: python 'my web.py', port: 8080}
   api: {run: python api.py, version: v1, replicas: 2, env: {DEBUG: "1"}, labels: {team: a}, cwd: src, restart: false}
-  db: {run: ./db, port: 3306, service_port: 13306, protocol: tcp}
+  db: {run: ./db, port: 3306, service_port: 13306, protocol: tcp, health: tcp}
 expose: web
 config: mesh
 """
@@ -31,12 +31,13 @@ def test_a_good_file_becomes_workloads(tmp_path: Path) -> None:
     mesh_file, errors = up_file.read(write(tmp_path, GOOD))
     assert errors == []
     assert mesh_file is not None
-    web, first, second, _db = up_file.workloads(mesh_file, tmp_path)
+    web, first, second, db = up_file.workloads(mesh_file, tmp_path)
     assert (web.name, web.service, web.argv, web.app_port) == ("web", "web", ("python", "my web.py"), 8080)
     assert (web.cwd, web.restart) == (tmp_path.resolve(), True)
     assert (first.name, second.name, first.service) == ("api-1", "api-2", "api")
     assert first.labels == {"app": "api", "version": "v1", "team": "a"}
     assert (first.version, first.env, first.app_port, first.restart) == ("v1", {"DEBUG": "1"}, 0, False)
+    assert (web.health, db.health) == ("", "tcp")
     assert first.cwd == (tmp_path / "src").resolve()
 
 
@@ -73,6 +74,10 @@ def test_a_good_file_becomes_objects_that_the_pilot_takes(tmp_path: Path) -> Non
         ('services:\n  web: {run: "a \'b"}\n', "services.web.run: cannot be split into words"),
         ("services:\n  web: {run: a, port: 70000}\n", "services.web.port: 70000 is no port"),
         ("services:\n  web: {run: a, protocol: udp}\n", 'unknown protocol "udp"; write http or tcp'),
+        (
+            "services:\n  web: {run: a, health: ready}\n",
+            '"ready" is no way to check; write tcp, or a path such as /health',
+        ),
         ("services:\n  web: {run: a, replicas: 0}\n", "0 replicas; write a number from 1 to 50"),
         ("services:\n  web: {run: a, replicas: 2, port: 80}\n", "2 replicas cannot share port 80; leave `port` out"),
         ("services:\n  web: {run: a, cwd: none}\n", "services.web.cwd: none is not a folder"),

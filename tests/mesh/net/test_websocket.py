@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
-from trio_websocket import open_websocket, serve_websocket
+from trio_websocket import serve_websocket, wrap_client_stream
 
 from mesh.feed.transport import FeedClosed
 from mesh.net.websocket import WebSocketTransport
@@ -19,8 +19,11 @@ async def with_peer(server, client) -> None:
                 await server(WebSocketTransport(await request.accept()))
 
             listening = await nursery.start(serve_websocket, handle, "127.0.0.1", 0, None)
-            async with open_websocket("127.0.0.1", listening.port, "/", use_ssl=False) as socket:
-                await client(WebSocketTransport(socket))
+            stream = await trio.open_tcp_stream("127.0.0.1", listening.port)
+            socket = await wrap_client_stream(nursery, stream, "127.0.0.1", "/")
+            await client(WebSocketTransport(socket))
+            await socket.aclose()
+            await trio.aclose_forcefully(stream)
             nursery.cancel_scope.cancel()
 
 

@@ -16,6 +16,7 @@ from mesh.feed.message import (
     Refusal,
     Rejected,
     Report,
+    RequestStatistics,
     SignRequest,
     SignResponse,
     Welcome,
@@ -27,6 +28,7 @@ from mesh.identity.pki import make_csr, make_key
 from mesh.identity.spiffe import make
 from pilot.push.memory import memory_pair
 from pilot.push.session import Caller, serve_session
+from pilot.push.traffic import MAX_ROWS
 from tests.feed_rig import Peer, cluster, endpoints, memory_mesh, node, snapshot
 
 
@@ -80,6 +82,12 @@ async def test_rejection_is_counted_and_shown(tmp_path: Path, autojump_clock: Mo
         await trio.testing.wait_all_tasks_blocked()
         assert mesh.pilot.metric("pilot_xds_expired_nonce") == 1
         assert session.last_report == Report(health="healthy")
+        assert session.last_report_at is not None
+        many = tuple(RequestStatistics("a", str(number), 1) for number in range(MAX_ROWS + 3))
+        await peer.send(Report(requests=many))
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(session.traffic.rows) == MAX_ROWS
+        assert mesh.pilot.metric('trioweave_feed_events_total{event="traffic_overflow"}') == 3
 
 
 async def test_endpoints_overtake_an_unanswered_push(tmp_path: Path, autojump_clock: MockClock) -> None:

@@ -112,3 +112,16 @@ def test_each_port_that_is_not_http_has_a_loopback_listener():
     assert listener.chains[0].tcp.idle_timeout == 5.0
     wild = istio("ServiceEntry", "w", "  hosts: ['*.x.com']\n  ports: [{number: 443, name: tls, protocol: TLS}]")
     assert set(snapshot(wild, sidecar()).listeners) == {"http_proxy"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "interval", "check"),
+    [
+        ("", 10.0, None),
+        ("tcp", 10.0, config.HealthCheck(unhealthy_interval=0.5)),
+        ("/ready", 0.2, config.HealthCheck(interval=0.2, unhealthy_interval=0.2, path="/ready")),
+    ],
+)
+def test_the_app_is_checked_as_its_agent_asks(asked, interval, check):
+    proxy = Proxy(msgspec.structs.replace(node("reviews"), health_check=asked, health_check_interval=interval))
+    assert snapshot(service("reviews"), proxy).clusters["inbound|9080||"].health_check == check

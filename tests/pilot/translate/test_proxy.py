@@ -1,3 +1,5 @@
+import msgspec
+
 from pilot.translate.proxy import Proxy, outbound_key, scope_key
 from tests.pilot.worlds import istio, node, world
 
@@ -32,3 +34,11 @@ def test_gateways_differ_by_labels_and_options():
     assert scope_key(made, one) == scope_key(made, Proxy(node(role="gateway", app="in", node_id="b")))
     assert scope_key(made, one) != scope_key(made, Proxy(node(role="gateway", app="out")))
     assert scope_key(made, one) != scope_key(made, Proxy(node(role="gateway", app="in"), match_all_gateways=True))
+
+
+def test_the_scope_depends_on_the_health_check():
+    made = world()
+    one = node("web")
+    checked = msgspec.structs.replace(one, health_check="tcp")
+    often = msgspec.structs.replace(checked, health_check_interval=1.0)
+    assert len({scope_key(made, Proxy(each)) for each in (one, checked, often)}) == 3
