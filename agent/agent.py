@@ -307,6 +307,8 @@ class Agent:
     def _judged(self, cluster: Cluster, endpoint: Endpoint) -> None:
         if endpoint.checked:
             self._log.info("health checks pass", cluster=cluster.name, endpoint=endpoint.name)
+        elif not endpoint.check.successes:  # an app that is starting is no fault
+            self._log.info("health checks do not pass yet", cluster=cluster.name, endpoint=endpoint.name)
         else:
             reason = endpoint.check.last_error
             self._log.warning("health checks fail", cluster=cluster.name, endpoint=endpoint.name, reason=reason)

@@ -14,7 +14,6 @@ from msgspec import Struct
 from mesh import __version__
 from mesh.config import ResourceKind
 from mesh.errors import ConfigError
-from mesh.feed.message import Ejection, RequestStatistics
 from mesh.net.http import Request, Response
 from mesh.telemetry.metrics import CONTENT_TYPE, Registry
 from pilot.applied import AppliedFiles
@@ -282,9 +281,10 @@ class ProxyStatus(Struct, frozen=True):
     certificate_expiry: float
     remote: str
     last_report: float | None
-    ejections: tuple[Ejection, ...]
-    requests: list[RequestStatistics]
-    """Sums since `connected_since`."""
+    ejections: list[dict[str, Any]]
+    """Fields of mesh.feed.message.Ejection."""
+    requests: list[dict[str, Any]]
+    """Fields of mesh.feed.message.RequestStatistics: sums since `connected_since`."""
 
 
 def _proxy(session: ProxySession) -> ProxyStatus:
@@ -306,8 +306,8 @@ def _proxy(session: ProxySession) -> ProxyStatus:
         certificate_expiry=report.certificate_expiry if report else 0.0,
         remote=session.caller.remote,
         last_report=session.last_report_at,
-        ejections=report.ejections if report else (),
-        requests=session.traffic.rows,
+        ejections=[msgspec.structs.asdict(each) for each in report.ejections] if report else [],
+        requests=[msgspec.structs.asdict(row) for row in session.traffic.rows],
     )
 
 

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import trio
 
+from agent.exchange.faults import ProxyFault
 from agent.upstream.endpoint import Endpoint
 from mesh import config
 from mesh.net.tcp import Transport
@@ -105,6 +106,8 @@ async def _outcome(rules: config.HealthCheck, endpoint: Endpoint, connect: Conne
     with trio.move_on_after(rules.timeout):
         try:
             error = await _ask(rules, endpoint, connect)
+        except ProxyFault as fault:
+            error = fault.transport or fault.reason
         except Exception as exc:  # whatever connecting or asking raises is one failed check, counted with its reason
             error = f"{type(exc).__name__}: {exc}"
     return error

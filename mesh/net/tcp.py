@@ -254,6 +254,7 @@ class TcpTransport:
 
     def reset(self) -> None:
         if not self._closed:
+            self.flush_nowait()  # what was sent before the reset is seen before it
             self._out = b""
             try:
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)

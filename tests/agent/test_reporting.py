@@ -78,7 +78,7 @@ async def test_what_others_wait_for_goes_at_once_and_the_rest_with_the_next_look
         rig.take()
         rig.app = "unhealthy"
         rig.reporter.wake()
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         await trio.testing.wait_all_tasks_blocked()
         assert rig.take() == [Report(health="unhealthy")]
         rig.expiry = 9.0

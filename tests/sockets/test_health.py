@@ -1,4 +1,4 @@
-"""What agents report: an app that is unwell gets no traffic until it is well again, and the pilot shows what is seen."""
+"""What agents report: an unwell app gets no traffic until it is well again, and the pilot shows what is seen."""
 
 from __future__ import annotations
 
@@ -139,10 +139,10 @@ def test_an_agent_is_ready_before_its_app_which_is_called_once_it_is_there(pair:
     port = free_port()
     late = pair.sidecar("late", "--health-check", "tcp", *QUICK, app_port=port).wait_ready()
     until(lambda: pair.proxy("late")["health"] == "unhealthy")
-    assert pair.call("late:80")[0] == 503
+    assert pair.call(f"late:{port}") == (503, "no healthy upstream")
     with an_app(port):
         until(lambda: pair.proxy("late")["health"] == "healthy")
-        until(lambda: pair.call("late:80") == (200, "late"))
+        until(lambda: pair.call(f"late:{port}") == (200, "late"))
     assert late.stop() == 0
 
 

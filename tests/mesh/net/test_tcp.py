@@ -350,7 +350,7 @@ async def test_a_small_write_waits_for_the_batch_and_an_end_flushes_it() -> None
         assert await read_all(server) == b"two"
 
 
-async def test_closing_writes_what_waits_and_resetting_drops_it() -> None:
+async def test_closing_and_resetting_write_what_waits_first() -> None:
     async with trio.open_nursery() as nursery:
         async with tcp_pair() as pair:
             await batched_pair(nursery, pair)
@@ -361,6 +361,7 @@ async def test_closing_writes_what_waits_and_resetting_drops_it() -> None:
             await batched_pair(nursery, pair)
             await pair[0].send(b"last words")
             pair[0].reset()
+            assert await pair[1].receive() == b"last words"
             with pytest.raises(trio.BrokenResourceError):
                 await pair[1].receive()
 

@@ -1,3 +1,6 @@
+import msgspec
+import pytest
+
 from mesh import config
 from pilot.store import MeshSettings
 from pilot.translate import Proxy, translate
