@@ -17,11 +17,21 @@ class Settings(Struct, frozen=True):
 
     request_headers_timeout: float = 0.0
     """From the first byte of a request head to its end; 408 after it."""
+    request_timeout: float = 0.0
+    """From a request's head to its end; 408 after it."""
+    stream_idle_timeout: float = 0.0
+    """Silence within an exchange; 408 while the request is incomplete, 504 after it, a reset once an answer began."""
     connection_idle_timeout: float = 3600.0
     max_request_headers_kb: int = 60
     max_headers_count: int = 100
     max_connections: int = 100_000
     headers_with_underscores_action: str = "allow"
+    normalize_path: bool | None = None
+    """Remove dot segments, decode needless escapes, turn backslashes; unset: as the mesh's pathNormalization says."""
+    merge_slashes: bool | None = None
+    """Take several slashes for one; unset: as the mesh's pathNormalization says."""
+    path_with_escaped_slashes_action: str = ""
+    """What becomes of %2F and %5C in a path; unset: as the mesh's pathNormalization says."""
     drain_time: float = 5.0
     """Seconds between SIGTERM and the end of what is still open (Istio terminationDrainDuration)."""
     access_log_file: str = ""
@@ -56,7 +66,7 @@ class Settings(Struct, frozen=True):
                 written = _seconds(text) if known[key].type is float else text
                 values[key] = value = msgspec.convert(written, known[key].type, strict=False)
             except msgspec.ValidationError as exc:
-                wanted = getattr(known[key].type, "__name__", str(known[key].type))
+                wanted = getattr(known[key].type, "__name__", "bool (true or false)")
                 raise ConfigError(
                     f"{text!r} does not fit: {exc}", path=key, file="--set", remedy=f"a value of type {wanted}"
                 ) from exc
@@ -67,6 +77,7 @@ class Settings(Struct, frozen=True):
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "headers_with_underscores_action": ("allow", "reject", "drop"),
+    "path_with_escaped_slashes_action": ("keep", "reject", "unescape_and_redirect", "unescape_and_forward"),
     "access_log_encoding": ("TEXT", "JSON"),
     "codec": ("auto", "fast", "reference"),
 }

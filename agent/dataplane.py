@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from agent.bootstrap import Settings
+from agent.exchange.canonical import path_rules
 from agent.exchange.record import Record
+from agent.policy.chain import OPEN
 from mesh import config
 from mesh.feed.node import Node
 from mesh.identity.spiffe import SpiffeId
@@ -56,6 +58,7 @@ class Timed(Cuttable, Protocol):
 class Downstream:
     """One accepted connection. `scope` encloses its task; `deadline` is looked at by the sweeper.
 
+    `guard` holds the policies that it is under, `server_name` the SNI of its ClientHello.
     `attempt` is what ends the try in flight, if there is one; `busy_since` when its exchange began; `busy`
     is False only between exchanges, when the connection may be closed without loss.
     """
@@ -68,9 +71,11 @@ class Downstream:
         "client_gone",
         "config",
         "deadline",
+        "guard",
         "peer",
         "principal",
         "scope",
+        "server_name",
         "source",
         "timed_out",
         "transport",
@@ -82,6 +87,8 @@ class Downstream:
         self.scope = trio.CancelScope()
         self.deadline = float("inf")
         self.timed_out = False
+        self.guard = OPEN
+        self.server_name = ""
         self.peer: SpiffeId | None = None
         self.principal = ""
         self.source: config.Workload | None = None
@@ -118,6 +125,7 @@ class Dataplane:
     ) -> None:
         self.node = node
         self.settings = settings
+        self.path_rules = path_rules(settings)
         self.stats = stats
         self.log = log
         self.clock = clock

@@ -11,11 +11,13 @@ from random import Random
 from typing import Literal
 from urllib.parse import urlsplit
 
+from agent.bootstrap import Settings
 from agent.codec.headers import Headers
 from agent.codec.message import RequestHead, ResponseHead
 from agent.downstream.chain import MESH_ALPN, Chains
 from agent.downstream.sniff import ClientHello
 from agent.exchange import forwarding
+from agent.exchange.canonical import path_rules
 from agent.exchange.faults import ProxyFault, no_cluster, no_healthy_upstream
 from agent.exchange.record import Record
 from agent.exchange.retry import CONTROL_HEADERS
@@ -39,6 +41,8 @@ from agent.upstream.endpoint import Endpoint
 from mesh import config
 from mesh.errors import MeshError
 from mesh.net.authority import split_port
+
+_PATH_RULES = path_rules(Settings())
 
 __all__ = ["Call", "Explanation", "explain", "explain_plan", "explain_url"]
 
@@ -127,7 +131,13 @@ class _Question:
         if chain.use_remote_address:
             forwarding.enter_gateway(head, self.call.source, Random(0), tls=self.call.scheme == "https")
         else:
-            forwarding.enter_sidecar(head, Random(0))
+            forwarding.enter_sidecar(head, Random(0), tls=self.call.scheme == "https")
+        try:
+            # a redirect to the canonical form ends there too
+            head.path = _PATH_RULES[chain.path_normalization].canonical(head.path).path
+        except ProxyFault as fault:
+            _refused_by(self.result, "path_refused", fault)
+            return
         plan, table = self._plan(chain, head)
         host = table.find_host(head.authority) if table is not None else None
         if table is not None:

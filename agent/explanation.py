@@ -22,6 +22,7 @@ Outcome: TypeAlias = Literal[
     "no_cluster",
     "no_healthy_upstream",
     "upgrade_refused",
+    "path_refused",
     "tcp",
 ]
 

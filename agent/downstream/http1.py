@@ -35,7 +35,9 @@ class Http1Stream:
         "_dataplane",
         "_idle",
         "_out",
+        "_request_by",
         "_request_done",
+        "_silence",
         "bytes_in",
         "bytes_out",
         "chain",
@@ -52,7 +54,9 @@ class Http1Stream:
     ) -> None:
         self.downstream = downstream
         self._dataplane = dataplane
-        self._idle = chain.idle_timeout or dataplane.settings.connection_idle_timeout or _NEVER
+        self._silence = dataplane.settings.stream_idle_timeout or _NEVER
+        self._idle = min(chain.idle_timeout or dataplane.settings.connection_idle_timeout or _NEVER, self._silence)
+        self._request_by = _NEVER
         self.chain = chain
         self._codec = codec
         self._out: list[bytes] = []
@@ -74,11 +78,22 @@ class Http1Stream:
         self._reset()
         self.head = head
         self.bytes_in = head.size
+        dataplane = self._dataplane
+        if dataplane.settings.request_timeout:
+            self._request_by = dataplane.clock() + dataplane.settings.request_timeout
+        self.downstream.deadline = min(dataplane.now + self._silence, self._request_by)
 
     @property
     def request_done(self) -> bool:
         """Whether the whole request has been read."""
         return self._request_done
+
+    @property
+    def lateness(self) -> tuple[int, str]:
+        """Status and reason of an exchange that the sweeper ends now."""
+        if self._request_done:
+            return 504, "stream_idle_timeout"
+        return 408, "request_overall_timeout" if self._dataplane.now >= self._request_by else "stream_idle_timeout"
 
     def next_event(self) -> bytes | End | None:
         """What has arrived of the request's body; None: call `fill`. Raises ProtocolError."""
@@ -90,17 +105,20 @@ class Http1Stream:
             return event
         assert isinstance(event, End)
         self._request_done = True
+        if self._request_by != _NEVER:
+            self._request_by = _NEVER
+            self.downstream.deadline = self._dataplane.now + self._silence
         return event
 
     async def fill(self) -> None:
         """Wait for more of the request. Raises ProxyFault DC when the client hangs up, ProtocolError."""
         downstream = self.downstream
-        downstream.deadline = self._dataplane.now + self._idle
+        downstream.deadline = min(self._dataplane.now + self._idle, self._request_by)
         try:
             data = await downstream.transport.receive()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise faults.client_gone() from exc
-        downstream.deadline = _NEVER
+        downstream.deadline = self._dataplane.now + self._silence
         if not data:
             raise faults.client_gone()
         self._codec.receive_data(data)
@@ -136,7 +154,7 @@ class Http1Stream:
             await downstream.transport.send(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise faults.client_gone() from exc
-        downstream.deadline = _NEVER
+        downstream.deadline = self._dataplane.now + self._silence
 
     def abandon(self) -> None:
         """Forget what is queued: the response cannot be completed, the connection must be reset."""
@@ -163,8 +181,7 @@ async def serve_http1(downstream: Downstream, chain: config.HttpChain, dataplane
     stream = Http1Stream(downstream, chain, codec, dataplane)
     if dataplane.batch is not None:
         downstream.transport.batch_writes(dataplane.batch)
-    in_head = False
-    lingering = False
+    in_head = in_exchange = lingering = False
     with downstream.scope:
         try:
             while True:
@@ -186,9 +203,10 @@ async def serve_http1(downstream: Downstream, chain: config.HttpChain, dataplane
                     return
                 in_head = False
                 downstream.busy = True
-                downstream.deadline = _NEVER
                 stream.begin(event)
+                in_exchange = True
                 await exchange(stream, dataplane)
+                in_exchange = False
                 if stream.tunnelled:
                     return
                 if not stream.start_next():
@@ -200,12 +218,37 @@ async def serve_http1(downstream: Downstream, chain: config.HttpChain, dataplane
         finally:
             for reason, count in codec.counts.items():
                 dataplane.stats.refused("codec", reason, count)
-    if downstream.timed_out:
+    if downstream.timed_out and in_exchange:
+        lingering = await _answer_late(stream, codec, dataplane)
+    elif downstream.timed_out:
         dataplane.stats.refused("http1", "request_headers_timeout" if in_head else "idle_timeout")
         if in_head:
             lingering = await _refuse(stream, codec, dataplane, 408, "request_headers_timeout")
     if lingering:
         await _linger(downstream)
+
+
+async def _answer_late(stream: Http1Stream, codec: Http1Server, dataplane: Dataplane) -> bool:
+    """End an exchange that the sweeper cut; its record is written. True: an answer went out, so linger."""
+    status, reason = stream.lateness
+    dataplane.stats.refused("http1", reason)
+    stream.abandon()
+    if stream.started:
+        stream.downstream.transport.reset()  # even the end of it may be what the client has not taken
+        return False
+    head, body = reply.local_response(status, b"stream timeout", Headers(), dataplane, keep_alive=False)
+    return await _send_last(stream, codec, head, body) > 0
+
+
+async def _send_last(stream: Http1Stream, codec: Http1Server, head: ResponseHead, body: bytes) -> int:
+    """Send the connection's last answer; the bytes that went out, 0 when the client takes none."""
+    try:
+        data = codec.send_head(head) + (codec.send_data(body) if body else b"") + codec.send_end()
+        with trio.move_on_after(_LINGER):
+            await stream.downstream.transport.send(data)
+    except (ProtocolError, trio.BrokenResourceError, trio.ClosedResourceError):
+        return 0
+    return len(data)
 
 
 async def _refuse(stream: Http1Stream, codec: Http1Server, dataplane: Dataplane, status: int, reason: str) -> bool:
@@ -215,15 +258,10 @@ async def _refuse(stream: Http1Stream, codec: Http1Server, dataplane: Dataplane,
     record = reply.refused_record(stream.downstream, dataplane, status, reason)
     head, body = reply.local_response(status, b"", Headers(), dataplane, keep_alive=False)
     try:
-        data = codec.send_head(head) + (codec.send_data(body) if body else b"") + codec.send_end()
-        with trio.move_on_after(_LINGER):
-            await stream.downstream.transport.send(data)
-        record.bytes_sent = len(data)
-    except (ProtocolError, trio.BrokenResourceError, trio.ClosedResourceError):
-        return False
+        record.bytes_sent = await _send_last(stream, codec, head, body)
     finally:
         dataplane.finish(record)
-    return True
+    return record.bytes_sent > 0
 
 
 async def _linger(downstream: Downstream) -> None:

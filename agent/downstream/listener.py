@@ -18,6 +18,7 @@ from agent.downstream.http1 import serve_http1
 from agent.downstream.sniff import hello_complete, looks_like_tls, parse_client_hello
 from agent.downstream.tcp import serve_tcp
 from agent.downstream.tls import HandshakeFailed, accept_mesh_tls
+from agent.policy.chain import guards
 from mesh import config
 from mesh.net.tcp import TcpListener, Transport
 
@@ -33,12 +34,14 @@ class Listener:
         self.config = settings
         self.sock = sock
         self.chains = Chains(settings.chains)
+        self._guards = guards(settings, {})
         self._dataplane = dataplane
 
     def reconfigure(self, settings: config.Listener) -> None:
-        """Serve new connections by these settings."""
+        """Serve new connections by these settings, and put open ones under its policies."""
         self.config = settings
         self.chains = Chains(settings.chains)
+        self._guards = guards(settings, self._guards)
 
     def close(self) -> None:
         """Stop accepting; open connections go on."""
@@ -89,9 +92,10 @@ class Listener:
             downstream.transport.close()
 
     async def _serve_chain(self, downstream: Downstream) -> None:
-        chain = await self._pick_chain(downstream.transport)
+        chain = await self._pick_chain(downstream)
         if chain is None:
             return
+        downstream.guard = self._guards[chain.name]
         if chain.tls is not None:
             await self._secure(downstream, chain.tls)
         if chain.http is not None:
@@ -99,8 +103,9 @@ class Listener:
         elif chain.tcp is not None:
             await serve_tcp(downstream, chain.tcp, self._dataplane)
 
-    async def _pick_chain(self, transport: Transport) -> config.FilterChain | None:
+    async def _pick_chain(self, downstream: Downstream) -> config.FilterChain | None:
         """The chain of this connection; None, and counted, when there is none."""
+        transport = downstream.transport
         chains = self.chains
         if chains.sniffing:
             data = await self._first_bytes(transport)
@@ -108,7 +113,10 @@ class Listener:
                 self._dataplane.stats.refused("connection", "no_first_byte")
                 return None
             transport.unread(data)
-            chain = chains.pick(parse_client_hello(data) if looks_like_tls(data) else None)
+            hello = parse_client_hello(data) if looks_like_tls(data) else None
+            if hello is not None:
+                downstream.server_name = hello.server_name
+            chain = chains.pick(hello)
         else:
             chain = chains.first()
         if chain is None:

@@ -7,6 +7,7 @@ from itertools import accumulate
 
 from agent.dataplane import Dataplane, Downstream
 from agent.exchange import faults
+from agent.exchange.authorization import authorize_connection
 from agent.exchange.faults import ProxyFault
 from agent.exchange.record import Record
 from agent.upstream.cluster import Cluster
@@ -18,10 +19,13 @@ async def serve_tcp(downstream: Downstream, chain: config.TcpChain, dataplane: D
     """Relay until both sides have ended. What fails closes the connection and is told in one record."""
     record = _describe(downstream, dataplane)
     try:
+        if downstream.guard.authz is not None:
+            authorize_connection(downstream.guard.authz, downstream, dataplane)
         with downstream.scope:
             await _relay(downstream, chain, dataplane, record)
     except ProxyFault as fault:
-        record.flags += (fault.flag,)
+        if fault.flag:
+            record.flags += (fault.flag,)
         record.details = fault.details
         record.transport_failure = fault.transport
         downstream.transport.reset()

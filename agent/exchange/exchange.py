@@ -12,6 +12,8 @@ from agent.codec.headers import Headers
 from agent.codec.message import ProtocolError, ResponseHead
 from agent.dataplane import Dataplane, Downstream
 from agent.exchange import faults, forwarding, reply
+from agent.exchange.authorization import authorize_request
+from agent.exchange.canonical import is_odd, location
 from agent.exchange.faults import ProxyFault
 from agent.exchange.forward import Forward
 from agent.exchange.record import Record
@@ -33,8 +35,11 @@ async def exchange(stream: Stream, dataplane: Dataplane) -> None:
     except ProtocolError as exc:
         await _answer_fault(stream, _blame(exc), record, dataplane)
     except BaseException as exc:  # cancellation, alone or in a nursery's group, or a bug
-        record.flags += ("DC",) if downstream.client_gone else ("LR",)
-        record.termination_details = "internal_error" if isinstance(exc, Exception) else "exchange_cancelled"
+        if downstream.timed_out and not isinstance(exc, Exception):
+            _note_lateness(stream, record)
+        else:
+            record.flags += ("DC",) if downstream.client_gone else ("LR",)
+            record.termination_details = "internal_error" if isinstance(exc, Exception) else "exchange_cancelled"
         raise
     finally:
         downstream.attempt = None
@@ -49,6 +54,16 @@ def _blame(error: ProtocolError) -> ProxyFault:
     if error.status >= 500:
         return ProxyFault("proxy", "", details, status=500)
     return ProxyFault("downstream", "DPE", details, status=error.status)
+
+
+def _note_lateness(stream: Stream, record: Record) -> None:
+    """The sweeper ended the exchange; the driver answers or resets."""
+    status, details = stream.lateness
+    record.flags += ("SI",) if details == "stream_idle_timeout" else ()
+    if stream.started:
+        record.termination_details = details
+    else:
+        record.response_code, record.details = status, details
 
 
 def _describe(record: Record, stream: Stream, downstream: Downstream) -> None:
@@ -77,8 +92,15 @@ async def _serve(stream: Stream, dataplane: Dataplane, record: Record) -> None:
     if head.method == b"CONNECT":
         await connect_tunnel(stream, plan, dataplane, record)
         return
+    if is_odd(head.path) and await _canonicalize(stream, record, dataplane):
+        return
+    authz = stream.downstream.guard.authz
+    if authz is not None:
+        authorize_request(authz, head, stream.downstream, dataplane)
     route = plan.find_route(stream.chain, head)
     record.route = route.name
+    if b"max-forwards" in head.headers.index and not forwarding.count_hop(head):
+        raise faults.last_hop(head.method)
     if route.fault is not None:
         await _inject(route, stream, record, dataplane)
         if stream.complete:
@@ -99,14 +121,30 @@ async def _serve(stream: Stream, dataplane: Dataplane, record: Record) -> None:
 def _enter(stream: Stream, dataplane: Dataplane, record: Record) -> None:
     head = stream.head
     downstream = stream.downstream
+    tls = downstream.peer is not None  # not the scheme: an absolute target may name any
     if stream.chain.use_remote_address:
-        tls = downstream.peer is not None  # not the scheme: an absolute target may name any
         record.request_id = forwarding.enter_gateway(head, downstream.transport.remote, dataplane.rng, tls=tls)
     else:
-        record.request_id = forwarding.enter_sidecar(head, dataplane.rng)
+        record.request_id = forwarding.enter_sidecar(head, dataplane.rng, tls=tls)
         if record.inbound:
             forwarding.set_client_cert(head, downstream.client_cert)
     record.forwarded_for = head.headers.index.get(b"x-forwarded-for", b"")
+
+
+async def _canonicalize(stream: Stream, record: Record, dataplane: Dataplane) -> bool:
+    """Give the request its one form of path. True: the client was told to ask again under that form."""
+    head = stream.head
+    path, redirect = dataplane.path_rules[stream.chain.path_normalization].canonical(head.path)
+    head.path = path
+    if not redirect:
+        return False
+    if (head.headers.get(b"content-type") or b"").startswith(b"application/grpc"):
+        raise faults.bad_path()  # gRPC knows no redirects
+    record.details = "path_normalization_failed"
+    headers = Headers()
+    headers.add(b"location", location(path))
+    await _send_local(stream, 307, b"", headers, record, dataplane)
+    return True
 
 
 async def _inject(route: CompiledRoute, stream: Stream, record: Record, dataplane: Dataplane) -> None:

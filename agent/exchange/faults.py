@@ -111,6 +111,21 @@ def no_route(reason: str = "route_not_found") -> ProxyFault:
     return ProxyFault("proxy", "NR", reason, status=404)
 
 
+def bad_path() -> ProxyFault:
+    """The path has no form that everybody reads alike."""
+    return ProxyFault("proxy", "", "path_normalization_failed", status=400)
+
+
+def denied(details: str) -> ProxyFault:
+    """A policy refuses; `details` name it and are for the access log alone."""
+    return ProxyFault("proxy", "", details, status=403, body=b"RBAC: access denied")
+
+
+def last_hop(method: bytes) -> ProxyFault:
+    """Max-Forwards ran out. TRACE is not answered in kind: that would show credentials to whoever made them be sent."""
+    return ProxyFault("proxy", "", "max_forwards_reached", status=405 if method == b"TRACE" else 200)
+
+
 def no_cluster(status: int = 503) -> ProxyFault:
     """The route names a cluster that does not exist."""
     return ProxyFault("proxy", "NC", "cluster_not_found", status=status)

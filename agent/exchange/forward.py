@@ -135,7 +135,7 @@ class Forward:
         fault: ProxyFault | None = None
         done = False
         try:
-            connection = cluster.take(endpoint, self._unseen_after()) or await self._lease(endpoint)
+            connection = cluster.take(endpoint) or await self._lease(endpoint)
             done = await self._send_and_relay(connection, endpoint)
         except ProxyFault as exc:
             fault = exc
@@ -160,10 +160,6 @@ class Forward:
             budget = min(per_try or _NEVER, whole)
             if budget != _NEVER and budget > 0:
                 headers.set(b"x-envoy-expected-rq-timeout-ms", b"%d" % (budget * 1000))
-
-    def _unseen_after(self) -> float:
-        """The time that the pool takes for now: where one idle connection was dead, none is taken unseen."""
-        return _NEVER if self._retry.immediate else self._now
 
     async def _pick_original(self) -> Endpoint:
         head = self._stream.head

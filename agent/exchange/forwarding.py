@@ -77,6 +77,17 @@ def _remove_nominated(headers: Headers, nominated: bytes) -> None:
     headers.remove(b"connection")
 
 
+def count_hop(head: RequestHead) -> bool:
+    """Max-Forwards of TRACE and OPTIONS (RFC 9110 7.6.2). False: this proxy is the last that the request may reach."""
+    left = head.headers.index.get(b"max-forwards")
+    if left is None or head.method not in (b"TRACE", b"OPTIONS") or not left.isdigit():
+        return True
+    hops = int(left[:9])
+    if hops:
+        head.headers.set(b"max-forwards", b"%d" % (hops - 1))
+    return hops > 0
+
+
 def enter_gateway(head: RequestHead, peer_address: str, rng: Random, *, tls: bool) -> bytes:
     """Edge treatment (use_remote_address): trust nothing the client says of itself. Returns the request id."""
     headers = head.headers
@@ -94,12 +105,15 @@ def enter_gateway(head: RequestHead, peer_address: str, rng: Random, *, tls: boo
     return made
 
 
-def enter_sidecar(head: RequestHead, rng: Random) -> bytes:
-    """Sidecars leave forwarding fields alone and fill in what is absent. Returns the request id."""
+def enter_sidecar(head: RequestHead, rng: Random, *, tls: bool) -> bytes:
+    """Sidecars leave forwarding fields alone and fill in what is absent. Returns the request id.
+
+    `tls` is how the request came; what its target says of that is only said.
+    """
     headers = head.headers
     index = headers.index
     if b"x-forwarded-proto" not in index:
-        headers.add(b"x-forwarded-proto", head.scheme)
+        headers.add(b"x-forwarded-proto", b"https" if tls else b"http")
     known = index.get(b"x-request-id")
     if known is None:
         known = request_id(rng)

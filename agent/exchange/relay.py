@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
+
+import trio
 
 from agent.codec.message import End, RequestHead, ResponseHead
 from agent.dataplane import Downstream
 from agent.upstream.http1 import Http1Connection
 from mesh import config
+
+_PATIENCE: Final = 0.25  # seconds without a byte, after which a body is sent on as it comes
 
 
 class Stream(Protocol):
@@ -24,6 +28,8 @@ class Stream(Protocol):
 
     @property
     def request_done(self) -> bool: ...
+    @property
+    def lateness(self) -> tuple[int, str]: ...
     def next_event(self) -> bytes | End | None: ...
     async def fill(self) -> None: ...
     def write_head(self, head: ResponseHead) -> None: ...
@@ -51,7 +57,10 @@ class RequestBody:
         """True once bytes were taken from the client while a try was under way."""
 
     async def read(self, stream: Stream, limit: int) -> None:
-        """Take what has arrived; wait for the rest of a body of known length up to `limit` bytes."""
+        """Take what has arrived; wait a moment for the rest of a body of known length up to `limit` bytes.
+
+        A client that dawdles, or that waits for an answer to what it has sent, is not waited for.
+        """
         wait = 0 < stream.head.content_length <= limit and not stream.head.expect_continue
         parts = []
         while True:
@@ -60,7 +69,9 @@ class RequestBody:
                 if not wait:
                     break
                 self.waited = True
-                await stream.fill()
+                with trio.move_on_after(_PATIENCE) as moment:
+                    await stream.fill()
+                wait = not moment.cancelled_caught
             elif isinstance(event, bytes):
                 parts.append(event)
             else:

@@ -38,7 +38,8 @@ def fault_response(
     """What the client gets for a fault; a gRPC client gets its own kind of answer (trailers-only)."""
     headers = Headers()
     reason = ",".join(record.flags) or "-"
-    headers.add(b"x-mesh-reply", f"{reason} {fault.details}".encode("ascii", "replace"))
+    details = fault.details.partition("[")[0]  # which policy refused is not for the client
+    headers.add(b"x-mesh-reply", f"{reason} {details}".encode("ascii", "replace"))
     if record.request_id:
         headers.add(b"x-request-id", record.request_id)
     if fault.flag == "UO":

@@ -41,6 +41,8 @@ class DownstreamStats:
         self.rq_timeout: Counter = counter("downstream_rq_timeout", "Requests that were not read in time.")
         self.rq_idle_timeout: Counter = counter("downstream_rq_idle_timeout", "Streams closed because they were idle.")
         self.protocol_error: Counter = counter("downstream_cx_protocol_error", "Connections that broke the protocol.")
+        self.rbac_allowed: Counter = counter("rbac_allowed", "Requests that policies allowed.")
+        self.rbac_denied: Counter = counter("rbac_denied", "Requests that policies denied.")
         self.cx_active: Gauge = registry.gauge("envoy_http_downstream_cx_active", "Connections open now.").child(labels)
         self.rq_active: Gauge = registry.gauge("envoy_http_downstream_rq_active", "Requests under way.").child(labels)
 

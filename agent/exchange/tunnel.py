@@ -69,6 +69,7 @@ async def connect_tunnel(stream: Stream, plan: Plan, dataplane: Dataplane, recor
 async def _tunnel(stream: Stream, upstream: Transport, idle_timeout: float, dataplane: Dataplane) -> None:
     stream.tunnelled = True
     downstream = stream.downstream
+    downstream.deadline = float("inf")  # the relay keeps its own time
     downstream.attempt = None  # a half-closed client is no longer a client that went away
     if early := stream.take_unread():
         downstream.transport.unread(early)

@@ -230,7 +230,7 @@ class RouteTable:
         return self.find_host(authority) is not None
 
     def find_host(self, authority: bytes) -> VirtualHost | None:
-        """The virtual host: exact (as written, then without port), longest `*.x`, longest `x.*`, `*`."""
+        """The virtual host: exact (as written, then without port and final dot), longest `*.x`, longest `x.*`, `*`."""
         cache = self._cache
         try:
             return cache[authority]
@@ -247,7 +247,12 @@ class RouteTable:
         found = self._exact.get(authority)
         if found is not None:
             return found
-        name = split_port(authority)[0]
+        name, port = split_port(authority)
+        if name[-1:] == b".":  # the DNS root: the same host, so the same routes
+            name = name[:-1]
+            found = self._exact.get(name + b":" + port)
+            if found is not None:
+                return found
         found = self._exact.get(name)
         if found is not None:
             return found

@@ -193,10 +193,10 @@ class Cluster:
                 del self.endpoints[key]
                 return
 
-    def take(self, endpoint: Endpoint, now: float) -> Http1Connection | None:
+    def take(self, endpoint: Endpoint) -> Http1Connection | None:
         """Lease an idle connection; None when there is none."""
         pool: Pool = endpoint.pool
-        connection = pool.take(now)
+        connection = pool.take()
         if pool.closed:
             self._count_closed(endpoint)
         if connection is not None:
@@ -208,7 +208,7 @@ class Cluster:
 
         Raises ProxyFault UO when the pending queue is full, UF when connecting fails.
         """
-        return self.take(endpoint, self.clock()) or await self._open_or_wait(endpoint)
+        return self.take(endpoint) or await self._open_or_wait(endpoint)
 
     async def _open_or_wait(self, endpoint: Endpoint) -> Http1Connection:
         if not self.limits.try_admit_connection():
@@ -248,7 +248,7 @@ class Cluster:
                 except BaseException:
                     self._give_up_turn(turn)
                     raise
-                connection = self.take(endpoint, self.clock())
+                connection = self.take(endpoint)
                 if connection is not None:
                     return connection
                 if self.limits.try_admit_connection() or (

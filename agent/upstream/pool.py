@@ -1,11 +1,12 @@
-"""Idle connections of one endpoint, last in first out, so that the surplus ages at the bottom."""
+"""Idle connections of one endpoint, last in first out, so that the surplus ages at the bottom.
+
+None is taken unseen: one peek asks whether the peer has closed it, or said what nobody asked for, a 408 before its
+close or a response that would answer the next request (RFC 9112 9.2).
+"""
 
 from __future__ import annotations
 
 from agent.upstream.http1 import Http1Connection
-
-_FRESH = 0.05
-"""Seconds during which an idle connection is taken unseen; later one peek asks whether the peer has closed it."""
 
 
 class Pool:
@@ -17,11 +18,11 @@ class Pool:
         self.idle: list[Http1Connection] = []
         self.closed: list[Http1Connection] = []
 
-    def take(self, now: float) -> Http1Connection | None:
-        """A usable idle connection. Those that the peer closed meanwhile go to `closed`, for the cluster to count."""
+    def take(self) -> Http1Connection | None:
+        """A usable idle connection. Those that the peer closed or wrote to go to `closed`, for the cluster to count."""
         while self.idle:
             connection = self.idle.pop()
-            if now - connection.idle_since < _FRESH or not connection.transport.peer_gone():
+            if connection.transport.quiet():
                 return connection
             connection.close()
             self.closed.append(connection)
@@ -33,10 +34,10 @@ class Pool:
         self.idle.append(connection)
 
     def expire(self, now: float, idle_timeout: float) -> None:
-        """Close connections idle for `idle_timeout` seconds or closed by the peer; they go to `closed`."""
+        """Close connections idle for `idle_timeout` seconds, and those that the peer closed or wrote to."""
         kept = []
         for connection in self.idle:
-            if (idle_timeout and now - connection.idle_since >= idle_timeout) or connection.transport.peer_gone():
+            if (idle_timeout and now - connection.idle_since >= idle_timeout) or not connection.transport.quiet():
                 connection.close()
                 self.closed.append(connection)
             else:

@@ -21,6 +21,7 @@ from mesh.config.listener import (
     Listener,
     TcpChain,
 )
+from mesh.config.policy import AuthzCondition, AuthzPolicy, AuthzRule
 from mesh.config.route import (
     DirectResponse,
     Fault,
@@ -43,6 +44,9 @@ from mesh.config.snapshot import Resource, ResourceKind, Snapshot
 from mesh.config.wire import content_hash, decode_resource, decode_snapshot, encode
 
 __all__ = [
+    "AuthzCondition",
+    "AuthzPolicy",
+    "AuthzRule",
     "CircuitBreakers",
     "Cluster",
     "ClusterEndpoints",

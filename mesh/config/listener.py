@@ -6,6 +6,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from mesh.config.policy import AuthzPolicy
+
 
 class DownstreamTls(Struct, frozen=True, omit_defaults=True):
     """Terminate TLS. `mode` istio_mutual: the workload's own certificate, a client certificate of the mesh required."""
@@ -33,6 +35,8 @@ class HttpChain(Struct, frozen=True, omit_defaults=True):
     use_remote_address: bool = False
     """Gateways: append the peer to x-forwarded-for and overwrite x-forwarded-proto."""
     idle_timeout: float = 3600.0
+    path_normalization: Literal["none", "base", "merge_slashes", "decode_and_merge_slashes"] = "base"
+    """Istio's MeshConfig pathNormalization: how paths are brought into one form before policy and routing."""
 
 
 class TcpChain(Struct, frozen=True, omit_defaults=True):
@@ -47,7 +51,8 @@ class FilterChain(Struct, frozen=True, omit_defaults=True):
     """One way to serve a connection. The first chain whose `transport` fits wins; none fits: closed, flag NR.
 
     `transport`: `mtls` a ClientHello that offers a mesh ALPN, `tls` any ClientHello, `raw` anything else,
-    `any` whatever comes, without looking.
+    `any` whatever comes, without looking. `policies` are asked for each request, or once for an opaque
+    connection; `destination_port` is the port that they speak of (the app's own), 0 for the listener's.
     """
 
     name: str
@@ -56,6 +61,8 @@ class FilterChain(Struct, frozen=True, omit_defaults=True):
     tls: DownstreamTls | None = None
     http: HttpChain | None = None
     tcp: TcpChain | None = None
+    policies: tuple[AuthzPolicy, ...] = ()
+    destination_port: int = 0
 
 
 class Listener(Struct, frozen=True, omit_defaults=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import random
 import signal
 import socket
 import sys
@@ -29,6 +30,7 @@ _EXAMPLE = """examples:
       --token-file state/token --ca state/root-cert.pem -- python reviews.py
   mesh-agent gateway -f gateway.yaml --port-map 80=8080
 """
+_APP_PORTS = range(20_000, 32_000)
 _APP_GRACE = 5.0  # seconds between SIGTERM and SIGKILL of the app
 _READY_WAIT = 300.0  # seconds for the pilot and a certificate; a supervisor's restart is the remedy after that
 
@@ -207,10 +209,16 @@ def _app_port(given: int) -> int:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port for the app, below those that the kernel gives to whoever asks for any: the app binds it a
+    moment later, and nothing must come in between."""
+    for port in random.SystemRandom().sample(_APP_PORTS, 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise MeshError("found no free port for the app; choose one with --app-port")
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -251,7 +259,6 @@ def _check_secrets(bootstrap: Bootstrap) -> None:
 
 
 async def _serve_with_pilot(bootstrap: Bootstrap) -> int:
-    import random
     import time
     from pathlib import Path
 

@@ -220,7 +220,8 @@ def _captured(snapshot: config.Snapshot, port: int, opaque: tuple[Service, Servi
     from pilot.translate.services import outbound_name
 
     proxy = snapshot.listeners["http_proxy"].chains[0].http
-    http = config.HttpChain(route_config=str(port), unknown_host=proxy.unknown_host if proxy else "allow_any")
+    proxy = proxy or config.HttpChain(unknown_host="allow_any")
+    http = config.HttpChain(str(port), unknown_host=proxy.unknown_host, path_normalization=proxy.path_normalization)
     chain = config.FilterChain("http", http=http)
     if opaque is not None:
         cluster = outbound_name(opaque[0].host, opaque[1].number)

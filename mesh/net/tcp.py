@@ -66,6 +66,9 @@ class Transport(Protocol):
     def peer_gone(self) -> bool:
         """True when the peer has closed or reset and nothing is left to read; never blocks."""
 
+    def quiet(self) -> bool:
+        """True while nothing at all has arrived unread, neither bytes nor the end; never blocks."""
+
     def peer_finished(self) -> bool:
         """True when the peer has closed or reset, whatever is still unread; never blocks."""
 
@@ -277,6 +280,17 @@ class TcpTransport:
             return False
         except OSError:
             return True
+
+    def quiet(self) -> bool:
+        if self._closed or self._pushed:
+            return False
+        try:
+            self._recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def _broken(self, exc: OSError) -> Exception:
         if self._closed or exc.errno == errno.EBADF:

@@ -134,6 +134,11 @@ class TlsTransport:
             self._save_readable()
         return not self._pushed and (self._ended or self.inner.peer_finished())
 
+    def quiet(self) -> bool:
+        if self._more and not self._pushed:
+            self._save_readable()
+        return not self._pushed and not self._ended and self.inner.quiet()
+
     def peer_finished(self) -> bool:
         return self._ended or self.inner.peer_finished()
 

@@ -21,12 +21,14 @@ from pilot.resources import (
     validate_virtual_service,
     validate_workload,
 )
+from pilot.resources.authorization_policy import AuthorizationPolicy
 from pilot.resources.destination_rule import DestinationRule
 from pilot.resources.istio_gateway import Gateway
 from pilot.resources.meta import ObjectMeta
 from pilot.resources.peer_authentication import PeerAuthentication
 from pilot.resources.report import Report
 from pilot.resources.service_entry import ServiceEntry
+from pilot.resources.validate_authorization_policy import validate_authorization_policy
 from pilot.resources.validate_peer_authentication import validate_peer_authentication
 from pilot.resources.virtual_service import VirtualService
 from pilot.resources.workload import WorkloadEntry, WorkloadGroup
@@ -111,7 +113,7 @@ def _istio() -> list[Kind]:
         Kind("Sidecar", networking, _NETWORKING, instead="every sidecar sees all exported hosts"),
         Kind("ProxyConfig", networking, ("v1beta1",), instead="agents take their settings from the command line"),
         Kind("EnvoyFilter", networking, ("v1alpha3",), instead="there is no Envoy to configure; it has no effect"),
-        Kind("AuthorizationPolicy", security, _SECURITY, instead="no request is refused because of it"),
+        Kind("AuthorizationPolicy", security, _SECURITY, AuthorizationPolicy, validate_authorization_policy),
         Kind("RequestAuthentication", security, _SECURITY, instead="tokens are passed on unchecked"),
         Kind("Telemetry", "telemetry.istio.io", ("v1", "v1alpha1"), instead="the default telemetry stays"),
         Kind("WasmPlugin", "extensions.istio.io", ("v1alpha1",), instead="it is not loaded"),

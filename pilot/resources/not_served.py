@@ -30,6 +30,11 @@ def _not(*words: str) -> Callable[[Any], bool]:
     return lambda value: str(value).upper() not in words
 
 
+def _starts(*prefixes: str) -> Callable[[Any], bool]:
+    return lambda value: str(value).upper().startswith(prefixes)
+
+
+_UNKNOWN = "it is not known: an ALLOW alternative with it never matches, a DENY one matches without it"
 _OPAQUE = "connections are relayed by the service's own address"
 _SIMPLE_LB = "the default load balancer (LEAST_REQUEST) chooses"
 _POLICY_BLOCKS = (
@@ -85,6 +90,15 @@ NOT_SERVED: dict[str, tuple[Unserved, ...]] = {
         Unserved("servers.port.protocol", "HTTP/1.1 is spoken on the port", _is("HTTP2", "GRPC", "GRPC-WEB")),
         Unserved("servers.tls.httpsRedirect", "requests are served without a redirect", _is("TRUE")),
         Unserved("servers.bind", "the gateway's own address is bound"),
+    ),
+    "AuthorizationPolicy": (
+        Unserved("action", "nothing is audited; the policy decides nothing", _is("AUDIT")),
+        Unserved("action", "no authorizer is asked: what the rules match is denied", _is("CUSTOM")),
+        Unserved("targetRef", "the policy applies to no proxy"),
+        Unserved("targetRefs", "the policy applies to no proxy"),
+        Unserved("rules.from.source.requestPrincipals", _UNKNOWN),
+        Unserved("rules.from.source.notRequestPrincipals", _UNKNOWN),
+        Unserved("rules.when.key", _UNKNOWN, _starts("REQUEST.AUTH.", "EXPERIMENTAL.")),
     ),
     "ServiceEntry": (
         Unserved("resolution", "the host has no endpoints", _is("DYNAMIC_DNS")),

@@ -228,6 +228,14 @@ class Index:
         return {namespace: tuple(objects) for namespace, objects in by_namespace.items()}
 
     @cached_property
+    def authorization_policies(self) -> dict[str, tuple[Object, ...]]:
+        """AuthorizationPolicies in order of creation, by namespace."""
+        by_namespace: dict[str, list[Object]] = {}
+        for obj in self._sorted("AuthorizationPolicy"):
+            by_namespace.setdefault(obj.namespace, []).append(obj)
+        return {namespace: tuple(objects) for namespace, objects in by_namespace.items()}
+
+    @cached_property
     def client_labels(self) -> frozenset[str]:
         """Label keys by which some rule tells clients apart; all other labels of a client do not matter."""
         keys: set[str] = set()

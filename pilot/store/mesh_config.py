@@ -21,6 +21,7 @@ _SERVED = (
     "rootNamespace",
     "enableAutoMtls",
     "outboundTrafficPolicy",
+    "pathNormalization",
     "connectTimeout",
     "defaultHttpRetryPolicy",
     "defaultServiceExportTo",
@@ -57,7 +58,6 @@ _ACCEPTED = (
     "localityLbSetting",
     "meshMTLS",
     "outboundClusterStatName",
-    "pathNormalization",
     "protocolDetectionTimeout",
     "proxyHttpPort",
     "proxyInboundListenPort",
@@ -72,6 +72,16 @@ _ACCEPTED = (
 )
 
 
+PathNormalization = Literal["none", "base", "merge_slashes", "decode_and_merge_slashes"]
+_NORMALIZATIONS: dict[str, PathNormalization] = {
+    "DEFAULT": "base",
+    "NONE": "none",
+    "BASE": "base",
+    "MERGE_SLASHES": "merge_slashes",
+    "DECODE_AND_MERGE_SLASHES": "decode_and_merge_slashes",
+}
+
+
 class MeshSettings(Struct, frozen=True):
     """Istio's defaults. `default_retries` None: no retries unless a route asks for them."""
 
@@ -81,6 +91,7 @@ class MeshSettings(Struct, frozen=True):
     domain: str = "cluster.local"
     enable_auto_mtls: bool = True
     outbound_policy: Literal["ALLOW_ANY", "REGISTRY_ONLY"] = "ALLOW_ANY"
+    path_normalization: PathNormalization = "base"
     connect_timeout: float = 10.0
     default_retries: RetryPolicy | None = RetryPolicy()
     service_export: tuple[str, ...] = ("*",)
@@ -105,6 +116,7 @@ def decode_mesh_config(data: Mapping[str, Any]) -> MeshSettings:
         root_namespace=_text(data, "rootNamespace", defaults.root_namespace),
         enable_auto_mtls=_flag(data, "enableAutoMtls", defaults.enable_auto_mtls),
         outbound_policy=_outbound(data),
+        path_normalization=_normalization(data),
         connect_timeout=_duration(data, "connectTimeout", "connectTimeout", defaults.connect_timeout),
         default_retries=_retries(data),
         service_export=_texts(data, "defaultServiceExportTo", defaults.service_export) or ("*",),
@@ -177,6 +189,14 @@ def _outbound(data: Mapping[str, Any]) -> Literal["ALLOW_ANY", "REGISTRY_ONLY"]:
     if mode == "REGISTRY_ONLY":
         return "REGISTRY_ONLY"
     raise _wrong("outboundTrafficPolicy.mode", mode, "write ALLOW_ANY or REGISTRY_ONLY")
+
+
+def _normalization(data: Mapping[str, Any]) -> PathNormalization:
+    block = _block(data, "pathNormalization", ("normalization",))
+    mode = "DEFAULT" if block is None else block.get("normalization", "DEFAULT")
+    if not isinstance(mode, str) or mode not in _NORMALIZATIONS:
+        raise _wrong("pathNormalization.normalization", mode, f"write one of {', '.join(_NORMALIZATIONS)}")
+    return _NORMALIZATIONS[mode]
 
 
 def _retries(data: Mapping[str, Any]) -> RetryPolicy | None:

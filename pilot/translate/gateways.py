@@ -9,6 +9,7 @@ from pilot.resources.istio_gateway import Gateway
 from pilot.resources.meta import covers_labels
 from pilot.resources.object import Object
 from pilot.store.index import MESH
+from pilot.translate.authorization import authz_policies
 from pilot.translate.gateway_hosts import BoundServer, gateway_virtual_hosts
 from pilot.translate.visibility import View
 
@@ -23,16 +24,21 @@ def translate_gateway(view: View) -> tuple[list[config.Listener], list[config.Ro
         groups.setdefault((bound.server.bind, bound.server.port.number), []).append(bound)
     listeners = []
     tables = []
+    policies = authz_policies(view)
     for (bind, port), servers in sorted(groups.items(), key=lambda item: (item[0][1], item[0][0])):
         serving = _http_servers(view, servers)
         if not serving:
             continue
         table = f"http.{port}.{bind}" if bind else f"http.{port}"
         address = bind or view.proxy.bind
-        chain = config.HttpChain(route_config=table, server_name="istio-envoy", use_remote_address=True)
-        listeners.append(
-            config.Listener(f"{address}_{port}", "gateway", address, port, (config.FilterChain("http", http=chain),))
+        chain = config.HttpChain(
+            route_config=table,
+            server_name="istio-envoy",
+            use_remote_address=True,
+            path_normalization=view.settings.path_normalization,
         )
+        chains = (config.FilterChain("http", http=chain, policies=policies, destination_port=port if policies else 0),)
+        listeners.append(config.Listener(f"{address}_{port}", "gateway", address, port, chains))
         tables.append(config.RouteConfig(table, tuple(gateway_virtual_hosts(view, serving, port))))
     return listeners, tables
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, cast
 
+import msgspec
 from msgspec import Struct
 
 from mesh import config
@@ -15,6 +16,7 @@ from pilot.resources.service_entry import ServiceEntry
 from pilot.store.destination_rules import find_rule
 from pilot.store.instances import Registration, of_workload
 from pilot.store.services import Service, ServicePort
+from pilot.translate.authorization import authz_policies
 from pilot.translate.clusters import breakers, compose, connection
 from pilot.translate.endpoints import app_endpoints
 from pilot.translate.policies import MtlsMode, peer_mode
@@ -38,13 +40,14 @@ def translate_inbound(view: View) -> Iterator[Inbound]:
     """For each port that the agent announced. The port of a service that has it as target tells the protocol;
     a port that no service declares is read as HTTP."""
     owners = dict(_owners(view))
+    policies = authz_policies(view)
     for port in view.proxy.node.ports:
         owner = owners.get(port.app_port)
         declared = owner[1] if owner is not None else None
         mode = peer_mode(view.world, view.namespace, view.labels, port.app_port)
         is_http = declared is None or declared.is_http
         yield Inbound(
-            listener=_inbound_listener(view, port, mode, is_http=is_http),
+            listener=_inbound_listener(view, port, mode, policies, is_http=is_http),
             cluster=_inbound_cluster(view, port.app_port, owner, is_http=is_http),
             endpoints=app_endpoints(port.app_port),
             routes=_inbound_routes(port.app_port, declared) if is_http else None,
@@ -79,16 +82,28 @@ def _selects(view: View, service: Service) -> bool:
     return False
 
 
-def _inbound_listener(view: View, port: InboundPort, mode: MtlsMode, *, is_http: bool) -> config.Listener:
+def _inbound_listener(
+    view: View, port: InboundPort, mode: MtlsMode, policies: tuple[config.AuthzPolicy, ...], *, is_http: bool
+) -> config.Listener:
     name = inbound_name(port.app_port)
     settings = view.settings
     tls = config.DownstreamTls("istio_mutual", trust_domains=(settings.trust_domain, *settings.trust_domain_aliases))
-    http = config.HttpChain(route_config=name, server_name="istio-envoy") if is_http else None
+    paths = settings.path_normalization
+    http = config.HttpChain(name, server_name="istio-envoy", path_normalization=paths) if is_http else None
     tcp = None if is_http else config.TcpChain(((name, 1),), stat_prefix=name)
-    mesh = config.FilterChain("mtls", "tls" if mode == "STRICT" else "mtls", tls=tls, http=http, tcp=tcp)
+    chain = config.FilterChain(
+        "mtls",
+        "tls" if mode == "STRICT" else "mtls",
+        tls=tls,
+        http=http,
+        tcp=tcp,
+        policies=policies,
+        destination_port=port.app_port if policies else 0,
+    )
     # PERMISSIVE: foreign TLS has no chain on an HTTP port, and passes through untouched on a TCP port
-    plain = config.FilterChain("raw", "raw" if http is not None and mode == "PERMISSIVE" else "any", http=http, tcp=tcp)
-    chains = {"STRICT": (mesh,), "PERMISSIVE": (mesh, plain), "DISABLE": (plain,)}[mode]
+    look = "raw" if http is not None and mode == "PERMISSIVE" else "any"
+    plain = msgspec.structs.replace(chain, name="raw", transport=look, tls=None)
+    chains = {"STRICT": (chain,), "PERMISSIVE": (chain, plain), "DISABLE": (plain,)}[mode]
     return config.Listener(name, "inbound", port.address, port.port, chains)
 
 
@@ -155,7 +170,8 @@ def translate_outbound_listeners(view: View) -> Iterator[config.Listener]:
     unknown: Literal["allow_any", "registry_only"] = "allow_any"
     if view.settings.outbound_policy == "REGISTRY_ONLY":
         unknown = "registry_only"
-    chain = config.HttpChain(route_by_port=True, unknown_host=unknown)
+    paths = view.settings.path_normalization
+    chain = config.HttpChain(route_by_port=True, unknown_host=unknown, path_normalization=paths)
     yield config.Listener("http_proxy", "outbound", chains=(config.FilterChain("http", http=chain),))
     for service in view.services.values():
         if service.host.startswith("*"):

@@ -22,6 +22,11 @@ from mesh.feed.node import Node
         ("access_log_file", "10s", "10s"),
         ("codec", "reference", "reference"),
         ("access_log_encoding", "JSON", "JSON"),
+        ("stream_idle_timeout", "300s", 300.0),
+        ("request_timeout", "1500ms", 1.5),
+        ("merge_slashes", "true", True),
+        ("normalize_path", "false", False),
+        ("path_with_escaped_slashes_action", "unescape_and_redirect", "unescape_and_redirect"),
     ],
 )
 def test_values(key: str, text: str, expected: Any) -> None:
@@ -40,6 +45,12 @@ def test_nothing_set_is_the_default() -> None:
         ("zzz", "1", "unknown setting zzz; see --help for the list"),
         ("codec", "quick", "'quick' is not a value of codec; one of auto, fast, reference"),
         ("max_connections", "many", "a value of type int"),
+        ("merge_slashes", "maybe", "a value of type bool (true or false)"),
+        (
+            "path_with_escaped_slashes_action",
+            "refuse",
+            "one of keep, reject, unescape_and_redirect, unescape_and_forward",
+        ),
         ("drain_time", "soon", "a value of type float"),
         ("drain_time", "-1", "'-1' is not a value of drain_time; 0 or more"),
         ("drain_time", "nan", "'nan' is not a value of drain_time; 0 or more"),

@@ -276,6 +276,12 @@ def test_an_upgrade_that_is_not_served_is_refused() -> None:
     assert (answer.outcome, answer.status) == ("upgrade_refused", 403)
 
 
+def test_the_path_is_routed_in_its_canonical_form() -> None:
+    assert ask("/x/%2e%2e/reviews").route == ask("/reviews").route
+    answer = ask("/reviews%00")
+    assert (answer.outcome, answer.status, answer.details) == ("path_refused", 400, "path_normalization_failed")
+
+
 def test_a_plan_in_force_knows_the_living_state() -> None:
     class FakeCluster:
         def __init__(self, settings: Cluster, *members: Endpoint) -> None:

@@ -6,7 +6,11 @@ import textwrap
 
 from pilot.resources.registry import Loaded, load
 
-API = {"PeerAuthentication": "security.istio.io/v1", "Service": "v1"}
+API = {
+    "AuthorizationPolicy": "security.istio.io/v1",
+    "PeerAuthentication": "security.istio.io/v1",
+    "Service": "v1",
+}
 
 
 def loaded(kind: str, spec: str) -> Loaded:

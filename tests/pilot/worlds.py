@@ -93,7 +93,7 @@ spec:
 
 def istio(kind: str, name: str, spec: str, *, namespace: str = "default", created: str = "") -> str:
     """An Istio object with its spec as indented YAML."""
-    group = "security" if kind == "PeerAuthentication" else "networking"
+    group = "security" if kind in ("PeerAuthentication", "AuthorizationPolicy") else "networking"
     stamp = f', creationTimestamp: "{created}"' if created else ""
     return f"""
 ---

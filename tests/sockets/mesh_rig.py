@@ -9,7 +9,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -173,13 +172,6 @@ def until(true: Callable[[], object]) -> None:
     while not true():
         assert time.monotonic() < end, f"not so within {DEADLINE:.0f} s"
         pause.wait(0.02)
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Fleet:

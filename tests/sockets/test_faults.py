@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.sockets.mesh_rig import APP, DEADLINE, SERVER_YAML, Fleet, SmallMesh, ask, free_port, until
+from tests.ports import unused_port
+from tests.sockets.mesh_rig import APP, DEADLINE, SERVER_YAML, Fleet, SmallMesh, ask, until
 
 QUICK = ("--set", "drain_time=1s")
 STATIC_YAML = """apiVersion: networking.istio.io/v1
@@ -204,7 +205,7 @@ def pilot_metrics(mesh: Fleet) -> str:
 
 
 def test_a_pilot_that_is_not_there_at_start_is_waited_for(programs: Fleet) -> None:
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{unused_port()}"
     (programs.state).mkdir()
     (programs.state / "token").write_text("x")
     (programs.state / "root-cert.pem").write_text("x")
@@ -219,7 +220,7 @@ def test_a_pilot_that_is_not_there_at_start_is_waited_for(programs: Fleet) -> No
 
 def test_no_pilot_is_told_with_the_remedy_and_a_signal_ends_the_wait(programs: Fleet, mesh: SmallMesh) -> None:
     programs.state = mesh.state
-    lonely = programs.sidecar("lonely", pilot=f"wss://127.0.0.1:{free_port()}/feed")
+    lonely = programs.sidecar("lonely", pilot=f"wss://127.0.0.1:{unused_port()}/feed")
     lonely.wait_line("no pilot answers at", "start the pilot, or check --pilot")
     assert lonely.stop() == 0
     assert not lonely.ready
@@ -227,7 +228,7 @@ def test_no_pilot_is_told_with_the_remedy_and_a_signal_ends_the_wait(programs: F
 
 @pytest.mark.slow
 def test_last_good_snapshot_serves_without_a_pilot(programs: Fleet, tmp_path: Path) -> None:
-    app_port = free_port()
+    app_port = unused_port()
     programs.write("static.yaml", STATIC_YAML % app_port)
     programs.start_pilot()
     state = tmp_path / "last-good"
@@ -276,7 +277,7 @@ def test_a_killed_pilot_stops_nothing_and_comes_back_without_a_full_push(program
 
 
 def test_an_app_that_is_not_up_yet(mesh: SmallMesh, programs: Fleet, tmp_path: Path) -> None:
-    programs.state, port, log = mesh.state, free_port(), tmp_path / "access.log"
+    programs.state, port, log = mesh.state, unused_port(), tmp_path / "access.log"
     words = (*QUICK, "--set", f"access_log_file={log}", "--namespace", "default")
     late = programs.sidecar("late", *words, app_port=port, pilot=mesh.pilot.ready["feed"]).wait_ready()
     host = f"late:{port}"

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.sockets.mesh_rig import Answer, Fleet, Program, ask, fleet, free_port, until
+from tests.ports import unused_port
+from tests.sockets.mesh_rig import Answer, Fleet, Program, ask, fleet, until
 from tests.sockets.test_faults import an_app
 
 GATEWAY_YAML = """apiVersion: networking.istio.io/v1
@@ -62,7 +63,7 @@ class Edge:
 @pytest.fixture(scope="module")
 def app() -> Iterator[int]:
     """The port of an app that answers."""
-    port = free_port()
+    port = unused_port()
     with an_app(port):
         yield port
 
@@ -157,7 +158,7 @@ def test_a_listeners_port_in_use_is_told_and_the_others_serve(programs: Fleet, a
 
 
 def test_a_port_map_gives_that_very_port(programs: Fleet, app: int) -> None:
-    port = free_port()
+    port = unused_port()
     programs.write("gateway.yaml", GATEWAY_YAML % app)
     gateway = programs.start(
         "agent", "gateway", "-f", str(programs.folder), "--bind", "127.0.0.1", "--port-map", f"80={port}"

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.sockets.mesh_rig import DEADLINE, Fleet, Program, ask, free_port, until
+from tests.ports import unused_port
+from tests.sockets.mesh_rig import DEADLINE, Fleet, Program, ask, until
 
 APP = Path(__file__).parent / "health_app.py"
 QUICK = ("--set", "drain_time=1s", "--set", "health_check_interval=0.2s")
@@ -136,7 +137,7 @@ def test_the_pilot_shows_ejections_requests_and_the_certificate(pair: Pair) -> N
 
 
 def test_an_agent_is_ready_before_its_app_which_is_called_once_it_is_there(pair: Pair) -> None:
-    port = free_port()
+    port = unused_port()
     late = pair.sidecar("late", "--health-check", "tcp", *QUICK, app_port=port).wait_ready()
     until(lambda: pair.proxy("late")["health"] == "unhealthy")
     assert pair.call(f"late:{port}") == (503, "no healthy upstream")

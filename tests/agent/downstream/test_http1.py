@@ -383,6 +383,99 @@ async def test_an_idle_connection_is_closed(autojump_clock: trio.testing.MockClo
         assert served.refused() == {("http1", "idle_timeout"): 1}
 
 
+# Silence within an exchange
+
+
+SILENT = Settings(stream_idle_timeout=3.0)
+PART = b"POST / HTTP/1.1\r\nhost: app\r\ncontent-length: 100000\r\n\r\npart"
+
+
+async def hang(upstream: ScriptedUpstream, wire: Wire) -> None:
+    await wire.rest()
+
+
+@pytest.mark.parametrize(("request_", "status"), [(PART, 408), (GET % b"/", 504)])
+async def test_silence_before_an_answer(autojump_clock: trio.testing.MockClock, request_: bytes, status: int) -> None:
+    async with gateway(ScriptedUpstream(hang), settings=SILENT) as served:
+        async with served.connect() as wire:
+            started = trio.current_time()
+            await wire.send(request_)
+            answer = await wire.message()
+            assert (answer.status, answer.body) == (status, b"stream timeout")
+            assert answer.headers[b"connection"] == b"close"
+            assert trio.current_time() - started == pytest.approx(3, abs=0.6)
+            await closed(wire)
+        await served.settled()
+        assert served.refused() == {("http1", "stream_idle_timeout"): 1}
+        (record,) = served.records
+        assert (record.response_code, record.flags, record.details) == (status, ("SI",), "stream_idle_timeout")
+
+
+async def test_silence_within_an_answer_is_a_reset(autojump_clock: trio.testing.MockClock) -> None:
+    async def stall(upstream: ScriptedUpstream, wire: Wire) -> None:
+        await wire.message()
+        await wire.send(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")
+        await wire.rest()
+
+    async with gateway(ScriptedUpstream(stall), settings=SILENT) as served:
+        async with served.connect() as wire:
+            await wire.send(GET % b"/")
+            assert (await wire.head()).status == 200
+            with pytest.raises(trio.BrokenResourceError):
+                await closed(wire)
+        await served.settled()
+        assert served.records[0].termination_details == "stream_idle_timeout"
+        assert served.records[0].flags == ("SI",)
+
+
+async def test_what_moves_is_not_silent(autojump_clock: trio.testing.MockClock) -> None:
+    async def drip(upstream: ScriptedUpstream, wire: Wire) -> None:
+        await wire.message()
+        await wire.send(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")
+        for _ in range(5):
+            await trio.sleep(2)
+            await wire.send(b"x")
+        await wire.rest()
+
+    async with gateway(ScriptedUpstream(drip), settings=SILENT) as served, served.connect() as wire:
+        await wire.send(b"POST / HTTP/1.1\r\nhost: app\r\ncontent-length: 5\r\n\r\n")
+        for _ in range(5):
+            await trio.sleep(2)
+            await wire.send(b"y")
+        assert (await wire.message()).body == b"xxxxx"
+
+
+async def test_a_request_that_takes_too_long_in_all(autojump_clock: trio.testing.MockClock) -> None:
+    async def drip(wire: Wire) -> None:
+        while True:
+            await trio.sleep(0.2)
+            await wire.send(b"x")
+
+    async with gateway(settings=Settings(request_timeout=5.0)) as served:
+        async with served.connect() as wire, trio.open_nursery() as nursery:
+            await wire.send(b"POST / HTTP/1.1\r\nhost: app\r\ncontent-length: 100000\r\n\r\n")
+            nursery.start_soon(drip, wire)
+            assert (await wire.message()).status == 408
+            nursery.cancel_scope.cancel()
+        await served.settled()
+        assert served.refused() == {("http1", "request_overall_timeout"): 1}
+        assert [(record.response_code, record.details) for record in served.records] == [
+            (408, "request_overall_timeout")
+        ]
+
+
+async def test_an_answer_may_take_longer_than_its_request(autojump_clock: trio.testing.MockClock) -> None:
+    async def slow(upstream: ScriptedUpstream, wire: Wire) -> None:
+        await wire.message()
+        await trio.sleep(30)
+        await wire.answer()
+        await wire.rest()
+
+    settings = Settings(request_timeout=5.0)
+    async with gateway(ScriptedUpstream(slow), settings=settings) as served, served.connect() as wire:
+        assert (await wire.ask()).status == 200
+
+
 async def test_the_chain_without_idle_timeout_takes_the_agents(autojump_clock: trio.testing.MockClock) -> None:
     settings = Settings(connection_idle_timeout=7.0)
     async with gateway(settings=settings, idle_timeout=0.0) as served, served.connect() as wire:

@@ -349,3 +349,18 @@ async def test_every_connection_ends_when_the_agent_does() -> None:
         assert await closed(wire)
         wire.close()
         assert not served.dataplane.connections
+
+
+async def test_policies_may_ask_for_the_name_that_the_client_asked_for() -> None:
+    condition = config.AuthzCondition("connection.sni", ("good.example.com",))
+    policy = config.AuthzPolicy("good", "default", "ALLOW", (config.AuthzRule(conditions=(condition,)),))
+    chain = config.FilterChain("mtls", "mtls", tls=TLS, http=config.HttpChain("web"), policies=(policy,))
+    upstream = ScriptedUpstream()
+    async with upstream.running(), served_app(upstream, inbound(chain)) as served:
+        for name, status in (("good.example.com", 200), ("bad.example.com", 403)):
+            transport = await connect(LOOPBACK, served.port())
+            context = mesh_identity("front").client_context
+            secured = TlsTransport(transport, context, server_side=False, server_name=name)
+            await secured.handshake()
+            assert (await Wire(secured).ask()).status == status
+            secured.close()

@@ -13,6 +13,7 @@ import trio
 from agent.downstream import listeners as module
 from mesh import config
 from mesh.net.tcp import TcpListener, listen
+from tests.ports import unused_port
 from tests.rig import (
     LOOPBACK,
     ScriptedUpstream,
@@ -76,8 +77,7 @@ async def test_a_dropped_listener_closes_and_its_connections_go_on() -> None:
 
 
 async def test_a_listener_moves_to_another_port() -> None:
-    async with listening() as free:
-        port = free.port
+    port = unused_port()
     async with serving(snapshot(*direct())) as served:
         before = served.port()
         assert served.apply(snapshot(*direct(port=port))) == []
@@ -88,8 +88,7 @@ async def test_a_listener_moves_to_another_port() -> None:
 
 
 async def test_a_renamed_listener_takes_over_its_address() -> None:
-    async with listening() as free:
-        port = free.port
+    port = unused_port()
     async with serving(snapshot(*direct("old", port=port))) as served:
         assert served.apply(snapshot(*direct("new", port=port))) == []
         assert await status(port) == 200
@@ -135,8 +134,7 @@ async def test_what_else_a_bind_may_say(code: int, remedy: str, monkeypatch: pyt
 
 
 async def test_a_gateways_ports_may_be_mapped() -> None:
-    async with listening() as free:
-        port = free.port
+    port = unused_port()
     async with serving(snapshot(*direct(port=80, address="10.9.9.9")), port_map={80: port}) as served:
         assert served.port() == port
         assert await status(port) == 200

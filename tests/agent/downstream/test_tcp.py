@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from mesh import config
+from tests.ports import unused_port
 from tests.rig import (
     ScriptedUpstream,
     Serving,
@@ -18,7 +19,6 @@ from tests.rig import (
     cluster,
     endpoint,
     idle_counts,
-    listening,
     mirror,
     serving,
     snapshot,
@@ -95,8 +95,7 @@ async def test_without_a_destination_the_client_is_cut(clusters: Any, resources:
 
 
 async def test_nobody_listens_upstream() -> None:
-    async with listening() as free:
-        port = free.port
+    port = unused_port()
     given = snapshot(
         tcp_listener(("app", 1)),
         cluster(outlier=config.OutlierDetection(consecutive_5xx=1, max_ejection_percent=100.0)),

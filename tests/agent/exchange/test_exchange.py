@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from agent.bootstrap import Settings
 from mesh import config
 from mesh.config import DirectResponse, Fault, FaultAbort, FaultDelay, HeaderOps, Redirect, Rewrite, WeightedCluster
 from tests.agent.exchange.scripts import HANG_UP, listener, ok, route, steps, to
@@ -255,6 +256,57 @@ async def test_weights_share_requests() -> None:
     counted = Counter(record.cluster for record in proxy.records)
     assert counted == {"one": len(one.requests), "two": len(two.requests)}
     assert counted == {"one": 160, "two": 40}
+
+
+# The one form of a path
+
+
+async def test_the_canonical_path_is_routed_and_forwarded_and_the_original_is_logged() -> None:
+    admin = config.Route("admin", config.RouteMatch(config.StringMatch("prefix", "/admin")), DirectResponse(403))
+    others = config.Route("others", config.RouteMatch(), to("app"))
+    table = config.RouteConfig("web", (config.VirtualHost("any", ("*",), (admin, others)),))
+    async with ScriptedUpstream().running() as upstream:
+        members = config.ClusterEndpoints("app", (endpoint(upstream.port),))
+        async with serving(snapshot(http_listener(), table, cluster(), members)) as proxy:
+            assert (await ask(proxy, b"/public/%2e./admin/x")).status == 403
+            assert (await ask(proxy, b"/%61dmin")).status == 403
+            assert (await ask(proxy, b"/a/./b\\c?d=/../e")).body == b"/a/b/c?d=/../e"
+    assert [record.path for record in proxy.records] == [b"/public/%2e./admin/x", b"/%61dmin", b"/a/./b\\c?d=/../e"]
+    assert [record.route for record in proxy.records] == ["admin", "admin", "others"]
+
+
+async def test_the_chain_says_how_paths_are_normalized() -> None:
+    front = http_listener(path_normalization="none")
+    async with ScriptedUpstream().running() as upstream:
+        async with serving(given(to("app"), ("app", upstream.port), front=front)) as proxy:
+            assert (await ask(proxy, b"/a/../b")).body == b"/a/../b"
+
+
+async def test_a_path_that_cannot_be_read_in_one_way_is_refused() -> None:
+    async with serving(given(to("app"), ("app", UNREACHED))) as proxy:
+        answer = await ask(proxy, b"/a%00b")
+    assert (answer.status, answer.headers[b"x-mesh-reply"]) == (400, b"- path_normalization_failed")
+    assert (proxy.records[0].details, proxy.records[0].path) == ("path_normalization_failed", b"/a%00b")
+
+
+async def test_escaped_slashes_may_be_answered_with_a_redirect() -> None:
+    settings = Settings(path_with_escaped_slashes_action="unescape_and_redirect")
+    async with serving(given(to("app"), ("app", UNREACHED)), settings=settings) as proxy:
+        answer = await ask(proxy, b"/a%2f..%2fb?c=1")
+        assert (answer.status, answer.headers[b"location"]) == (307, b"/b?c=1")
+        answer = await ask(proxy, b"/%2fevil.example")
+        assert (answer.status, answer.headers[b"location"]) == (307, b"/evil.example")
+        answer = await ask(proxy, b"/a%2fb", b"content-type: application/grpc\r\n")
+        assert (answer.status, answer.headers[b"grpc-status"]) == (200, b"13")
+
+
+async def test_the_last_hop_answers_itself() -> None:
+    async with serving(given(to("app"), ("app", UNREACHED))) as proxy:
+        for method, status in ((b"TRACE", 405), (b"OPTIONS", 200)):
+            async with proxy.connect() as wire:
+                await wire.send(method + b" / HTTP/1.1\r\nhost: app\r\nmax-forwards: 0\r\n\r\n")
+                assert (await wire.message()).status == status
+    assert [record.details for record in proxy.records] == ["max_forwards_reached"] * 2
 
 
 # Upgrades and CONNECT that are refused

@@ -31,6 +31,7 @@ RESET = b"upstream connect error or disconnect/reset before headers. reset reaso
         (faults.route_timeout(), "proxy", 504, "UT", b"upstream request timeout"),
         (faults.route_timeout(204), "proxy", 204, "UT", b""),
         (faults.per_try_timeout(), "upstream", 504, "UT", b"upstream request timeout"),
+        (faults.denied("rbac"), "proxy", 403, "", b"RBAC: access denied"),
         (faults.client_gone(), "downstream", 0, "DC", b""),
     ],
 )

@@ -54,6 +54,25 @@ def test_hop_by_hop_fields_go() -> None:
     assert [name for name, _ in head.headers.items] == [b"Host", b"TE", b"Content-Length", b"X-End"]
 
 
+@pytest.mark.parametrize(
+    ("method", "before", "goes_on", "after"),
+    [
+        (b"TRACE", b"0", False, b"0"),
+        (b"OPTIONS", b"0", False, b"0"),
+        (b"OPTIONS", b"1", True, b"0"),
+        (b"TRACE", b"10", True, b"9"),
+        (b"GET", b"0", True, b"0"),
+        (b"TRACE", b"-1", True, b"-1"),
+    ],
+)
+def test_max_forwards_counts_down_for_trace_and_options(
+    method: bytes, before: bytes, goes_on: bool, after: bytes
+) -> None:
+    head = RequestHead(method, b"/", Headers(((b"max-forwards", before),)))
+    assert forwarding.count_hop(head) is goes_on
+    assert head.headers.get(b"max-forwards") == after
+
+
 @pytest.mark.parametrize(("value", "kept"), [(b"trailers", True), (b" Trailers", True), (b"gzip, trailers", False)])
 def test_te_says_trailers_or_goes(value: bytes, kept: bool) -> None:
     head = request((b"te", value))
@@ -128,7 +147,7 @@ async def test_a_sidecar_keeps_what_the_app_says_and_fills_in_the_rest() -> None
         async with serving(web(upstream.port, listener=front), role="sidecar") as proxy, proxy.connect() as wire:
             said = b"x-request-id: mine\r\nx-forwarded-for: 10.9.8.7\r\nx-forwarded-proto: https\r\n"
             await wire.ask(extra=said)
-            await wire.ask()
+            await wire.ask(b"https://app/")  # whatever the target says, it came without TLS
     kept, filled = (each.headers for each in upstream.requests)
     assert kept[b"x-request-id"] == b"mine"
     assert (kept[b"x-forwarded-for"], kept[b"x-forwarded-proto"]) == (b"10.9.8.7", b"https")

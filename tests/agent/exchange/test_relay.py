@@ -256,3 +256,18 @@ async def test_an_upstream_that_reads_slowly_holds_the_client_back() -> None:
                 assert held == sent < total
                 go.set()
                 assert (await wire.message()).body == b"all of it"
+
+
+async def test_a_short_body_that_stalls_is_sent_on_and_answered_early() -> None:
+    async def eager(upstream: ScriptedUpstream, wire: Wire) -> None:
+        await wire.head()
+        await wire.take(4)
+        await wire.answer(body=b"enough")
+        await wire.rest()
+
+    async with ScriptedUpstream(eager).running() as upstream:
+        async with serving(web(upstream.port)) as proxy, proxy.connect() as wire:
+            with trio.fail_after(5):
+                await wire.send(b"POST / HTTP/1.1\r\nhost: app\r\ncontent-length: 1000\r\n\r\npart")
+                assert (await wire.message()).body == b"enough"
+                assert await wire.rest() == b""

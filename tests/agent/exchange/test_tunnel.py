@@ -8,6 +8,7 @@ import pytest
 import trio
 import trio.testing
 
+from agent.bootstrap import Settings
 from mesh import config
 from tests.agent.exchange.scripts import HANG, listener, ok, route, steps, to
 from tests.rig import (
@@ -85,6 +86,18 @@ async def test_a_tunnel_outlives_the_routes_timeout_and_ends_when_idle(
                     assert await wire.rest() == b""
                     assert trio.current_time() - start == pytest.approx(100, abs=5)
                 await proxy.settled()
+
+
+async def test_a_tunnel_has_its_own_idle_timeout(autojump_clock: trio.testing.MockClock) -> None:
+    settings = Settings(stream_idle_timeout=3.0, request_timeout=3.0)
+    async with ScriptedUpstream(websocket).running() as upstream:
+        async with serving(gateway(upstream.port), settings=settings) as proxy, proxy.connect() as wire:
+            await wire.send(UPGRADE)
+            await wire.head()
+            assert await wire.take(5) == b"hello"
+            await trio.sleep(50)
+            await wire.send(b"still")
+            assert await wire.take(5) == b"still"
 
 
 async def test_a_refused_upgrade_is_an_ordinary_answer() -> None:

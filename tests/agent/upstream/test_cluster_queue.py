@@ -98,7 +98,7 @@ async def test_a_newcomer_that_is_quicker_does_not_cost_the_first_its_place() ->
             await waiters.join(name)
         await ask(held)
         made.give(held, made.clock())  # wakes a …
-        barger = made.take(only(made), made.clock())  # … but this task was quicker
+        barger = made.take(only(made))  # … but this task was quicker
         assert barger is held
         await settle()
         assert waiters.order == []

@@ -78,6 +78,9 @@ class FakeTransport:
     def peer_gone(self) -> bool:
         return False
 
+    def quiet(self) -> bool:
+        return True
+
 
 class FakeUpstream:
     """Connects as told by `answer`: bytes, None (silence), or an error to raise."""

@@ -20,8 +20,8 @@ class FakeTransport:
     def close(self) -> None:
         self.closed = True
 
-    def peer_gone(self) -> bool:
-        return self.gone
+    def quiet(self) -> bool:
+        return not self.gone
 
 
 def filled(*ages: float) -> tuple[Pool, list[Http1Connection]]:
@@ -42,21 +42,15 @@ def leave(connection: Http1Connection) -> None:
 
 def test_the_last_one_given_is_taken_first() -> None:
     pool, [old, new] = filled(2, 1)
-    assert [pool.take(100), pool.take(100), pool.take(100)] == [new, old, None]
+    assert [pool.take(), pool.take(), pool.take()] == [new, old, None]
 
 
 def test_connections_that_the_peer_closed_are_skipped_and_kept_for_counting() -> None:
     pool, [old, new] = filled(2, 1)
     leave(new)
-    assert pool.take(100) is old
+    assert pool.take() is old
     assert pool.closed == [new]
     assert new.transport.closed  # type: ignore[attr-defined]
-
-
-def test_a_fresh_connection_is_taken_unseen() -> None:
-    pool, [fresh] = filled(0.01)
-    leave(fresh)
-    assert pool.take(100) is fresh
 
 
 def test_expiry_takes_the_old_and_the_gone() -> None:

@@ -13,7 +13,8 @@ import pytest
 from mesh.ctl.agent import main
 from mesh.ctl.processes import parse_ready
 from mesh.telemetry import log
-from tests.sockets.mesh_rig import ask, free_port, until
+from tests.ports import unused_port
+from tests.sockets.mesh_rig import ask, until
 
 YAML = """apiVersion: networking.istio.io/v1
 kind: Gateway
@@ -46,8 +47,8 @@ class Visitor:
     """Asks the gateway from another thread, then has it end: `main` holds the main one until then."""
 
     def __init__(self) -> None:
-        self.admin = ("127.0.0.1", free_port())
-        self.port = free_port()
+        self.admin = ("127.0.0.1", unused_port())
+        self.port = unused_port()
         self.location = ""
         self._thread = threading.Thread(target=self._visit)
 

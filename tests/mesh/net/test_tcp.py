@@ -205,6 +205,27 @@ async def test_peer_gone() -> None:
         assert client.peer_gone()
 
 
+async def test_quiet_is_neither_bytes_nor_the_end() -> None:
+    async with tcp_pair() as (client, server):
+        assert client.quiet()
+        await server.send(b"unasked")
+        assert not client.quiet()
+        client.unread(await client.receive())
+        assert not client.quiet()
+        await client.receive()
+        assert client.quiet()
+        await server.send_eof()
+        assert not client.quiet()
+        client.close()
+        assert not client.quiet()
+
+
+async def test_a_reset_is_not_quiet() -> None:
+    async with tcp_pair() as (client, server):
+        server.reset()
+        assert not client.quiet()
+
+
 async def test_peer_gone_by_reset() -> None:
     async with tcp_pair() as (client, server):
         server.reset()

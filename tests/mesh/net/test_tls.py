@@ -174,6 +174,20 @@ async def test_peer_gone_is_seen_behind_a_close_notify(version: ssl.TLSVersion) 
         assert client.peer_gone()
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_quiet_is_neither_bytes_nor_the_end(version: ssl.TLSVersion) -> None:
+    async with pair_of_version(version) as (client, server):
+        await server.send(b"hello")
+        assert await client.receive() == b"hello"
+        assert client.quiet()
+        await server.send(b"unasked")
+        assert not client.quiet()
+        assert await client.receive() == b"unasked"
+        assert client.quiet()
+        await server.send_eof()
+        assert not client.quiet()
+
+
 async def test_a_close_notify_is_the_end_even_without_the_end_of_tcp() -> None:
     with trio.fail_after(5):
         async with tls_pair() as (client, server):

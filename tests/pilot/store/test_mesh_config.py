@@ -39,6 +39,22 @@ def test_an_outbound_policy_without_mode_is_registry_only():
     assert decode_mesh_config({"outboundTrafficPolicy": {}}).outbound_policy == "REGISTRY_ONLY"
 
 
+@pytest.mark.parametrize(
+    ("written", "taken"),
+    [
+        ({}, "base"),
+        ({"normalization": "DEFAULT"}, "base"),
+        ({"normalization": "NONE"}, "none"),
+        ({"normalization": "MERGE_SLASHES"}, "merge_slashes"),
+        ({"normalization": "DECODE_AND_MERGE_SLASHES"}, "decode_and_merge_slashes"),
+    ],
+)
+def test_path_normalization(written, taken):
+    settings = decode_mesh_config({"pathNormalization": written})
+    assert settings.path_normalization == taken
+    assert not settings.not_served
+
+
 def test_default_retries_of_zero_attempts_are_none():
     assert decode_mesh_config({"defaultHttpRetryPolicy": {"attempts": 0}}).default_retries is None
 
@@ -55,6 +71,8 @@ def test_fields_without_effect_are_named():
         ({"trustDomain": 1}, "trustDomain", "string"),
         ({"trustDomainAliases": "x"}, "trustDomainAliases", "list"),
         ({"enableAutoMtls": "yes"}, "enableAutoMtls", "true or false"),
+        ({"pathNormalization": {"normalization": "MERGE"}}, "pathNormalization.normalization", "MERGE_SLASHES"),
+        ({"pathNormalization": {"mode": "NONE"}}, "pathNormalization.mode", "normalization"),
         ({"connectTimeout": "soon"}, "connectTimeout", "10s"),
         ({"connectTimeout": 5}, "connectTimeout", "10s"),
         ({"outboundTrafficPolicy": {"mode": "MAYBE"}}, "outboundTrafficPolicy.mode", "ALLOW_ANY"),

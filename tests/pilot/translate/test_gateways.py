@@ -1,3 +1,4 @@
+from pilot.store import MeshSettings
 from pilot.translate import Proxy, translate
 from tests.pilot.worlds import gateway, istio, node, service, world
 
@@ -36,6 +37,13 @@ def test_a_selected_gateways_http_server_is_a_listener_with_its_route_table():
     assert "outbound|9080||reviews.default.svc.cluster.local" in snapshot.clusters
     assert translation.reports == ()
     assert snapshot.dangling() == []
+
+
+def test_paths_are_normalized_as_the_mesh_says():
+    settings = MeshSettings(path_normalization="decode_and_merge_slashes")
+    found = translate(world(gw("gw", server()), settings=settings), gateway(app="in")).snapshot
+    (listener,) = found.listeners.values()
+    assert listener.chains[0].http.path_normalization == "decode_and_merge_slashes"
 
 
 def test_selectors_choose_and_standalone_gateways_take_all():

@@ -33,6 +33,13 @@ def test_the_chains_follow_the_mode():
     assert mtls.http == config.HttpChain(route_config="inbound|9080||", server_name="istio-envoy")
 
 
+def test_the_meshs_path_normalization_is_every_http_chains():
+    found = snapshot(service("reviews"), settings=MeshSettings(path_normalization="merge_slashes"))
+    chains = [chain.http for listener in found.listeners.values() for chain in listener.chains if chain.http]
+    assert len(chains) == 3
+    assert {chain.path_normalization for chain in chains} == {"merge_slashes"}
+
+
 def test_requests_go_to_the_app_and_are_retried_when_they_never_reached_it():
     found = snapshot(service("reviews"))
     (host,) = found.routes["inbound|9080||"].virtual_hosts
