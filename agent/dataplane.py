@@ -55,22 +55,42 @@ class Timed(Cuttable, Protocol):
     def deadline(self) -> float: ...
 
 
+class ClientSide(Protocol):
+    """The client's side of one exchange, as the sweeper sees it."""
+
+    attempt: Cuttable | None
+    """What ends the try in flight, if there is one."""
+    busy_since: float
+    """When the exchange began."""
+    client_gone: bool
+    """Set when the client has hung up: the reason why its try was cut."""
+
+    @property
+    def deadline(self) -> float:
+        """When the client has been silent for too long, or the exchange has lasted too long."""
+
+    def expire(self) -> None:
+        """End the exchange: its deadline has passed."""
+
+    def hung_up(self) -> bool:
+        """Whether the client has closed its connection; never blocks."""
+
+
 class Downstream:
     """One accepted connection. `scope` encloses its task; `deadline` is looked at by the sweeper.
 
-    `guard` holds the policies that it is under, `server_name` the SNI of its ClientHello.
-    `attempt` is what ends the try in flight, if there is one; `busy_since` when its exchange began; `busy`
-    is False only between exchanges, when the connection may be closed without loss.
+    `guard` holds the policies that it is under, `server_name` the SNI of its ClientHello, `alpn` the protocol agreed
+    in its TLS handshake. `busy` is False only between exchanges, when the connection may be closed without loss.
+    `drain` is set by a driver that has to say goodbye in its own words; without it, a connection is closed when idle.
     """
 
     __slots__ = (
-        "attempt",
+        "alpn",
         "busy",
-        "busy_since",
         "client_cert",
-        "client_gone",
         "config",
         "deadline",
+        "drain",
         "guard",
         "peer",
         "principal",
@@ -93,10 +113,16 @@ class Downstream:
         self.principal = ""
         self.source: config.Workload | None = None
         self.client_cert = b""
-        self.attempt: Cuttable | None = None
+        self.alpn = ""
         self.busy = True
-        self.busy_since = 0.0
-        self.client_gone = False
+        self.drain: Callable[[], None] | None = None
+
+    def leave(self) -> None:
+        """Part from the client without loss, as soon as that can be; called again and again while draining."""
+        if self.drain is not None:
+            self.drain()
+        elif not self.busy:
+            self.scope.cancel()
 
     def identify(self, peer: SpiffeId, own: SpiffeId, certificate: bytes) -> None:
         """The peer proved who it is: remember it for policy, telemetry and x-forwarded-client-cert."""
@@ -142,6 +168,8 @@ class Dataplane:
         self._date_second = -1
         self.identity: Identity | None = None
         self.connections: set[Downstream] = set()
+        self.exchanges: set[ClientSide] = set()
+        """Client sides of exchanges under way; HTTP/1 connections keep theirs from one exchange to the next."""
         self.draining = False
         self.access_log: AccessLogWriter | None = None
         self.format_access_log: Callable[[Record, float], bytes] | None = None
@@ -211,13 +239,12 @@ class Dataplane:
             if connection.deadline <= now:
                 connection.timed_out = True
                 connection.scope.cancel()
-            elif (
-                connection.attempt is not None
-                and now - connection.busy_since > _SLOW
-                and connection.transport.peer_gone()
-            ):
-                connection.client_gone = True
-                connection.attempt.cancel()
+        for side in self.exchanges:
+            if side.deadline <= now:
+                side.expire()
+            elif side.attempt is not None and now - side.busy_since > _SLOW and side.hung_up():
+                side.client_gone = True
+                side.attempt.cancel()
 
 
 _SLOW = 0.1

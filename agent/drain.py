@@ -20,8 +20,7 @@ async def drain(dataplane: Dataplane, seconds: float) -> int:
         await trio.sleep(_NEWS)
         while True:
             for connection in tuple(dataplane.connections):
-                if not connection.busy:
-                    connection.scope.cancel()
+                connection.leave()
             await trio.sleep(_LOOK)
             if not dataplane.connections:
                 return 0

@@ -14,10 +14,11 @@ from agent.codec import http1_server
 from agent.codec.headers import Headers
 from agent.codec.message import END, End, Http1Server, ProtocolError, RequestHead, ResponseHead
 from agent.codec.message import Limits as CodecLimits
-from agent.dataplane import Dataplane, Downstream
+from agent.dataplane import Cuttable, Dataplane, Downstream
 from agent.exchange import faults, reply
 from agent.exchange.exchange import exchange
 from mesh import config
+from mesh.net.tcp import Transport
 
 _NEVER: Final = float("inf")
 _LINGER: Final = 1.0  # seconds and bytes to read on after an answer that came before the request's end,
@@ -38,9 +39,12 @@ class Http1Stream:
         "_request_by",
         "_request_done",
         "_silence",
+        "attempt",
+        "busy_since",
         "bytes_in",
         "bytes_out",
         "chain",
+        "client_gone",
         "complete",
         "downstream",
         "head",
@@ -61,21 +65,43 @@ class Http1Stream:
         self._codec = codec
         self._out: list[bytes] = []
         self.head: RequestHead
-        self._reset()
+        self.attempt: Cuttable | None = None
+        self.busy_since = 0.0
+        self.client_gone = False
+        self._clear()
         self.tunnelled = False
 
-    def _reset(self) -> None:
+    def _clear(self) -> None:
         self.bytes_in = 0
         self.bytes_out = 0
         self.started = False
         self.complete = False
         self._request_done = False
 
+    # What the sweeper asks
+
+    @property
+    def deadline(self) -> float:
+        """Never: the connection's own deadline stands for that of its exchange."""
+        return _NEVER
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether the sweeper has ended the exchange."""
+        return self.downstream.timed_out
+
+    def expire(self) -> None:
+        """Not called: see `deadline`."""
+
+    def hung_up(self) -> bool:
+        """Whether the client has closed its connection, and nothing of it is left to read."""
+        return self.downstream.transport.peer_gone()
+
     # Request
 
     def begin(self, head: RequestHead) -> None:
         """Start an exchange."""
-        self._reset()
+        self._clear()
         self.head = head
         self.bytes_in = head.size
         dataplane = self._dataplane
@@ -157,8 +183,13 @@ class Http1Stream:
         downstream.deadline = self._dataplane.now + self._silence
 
     def abandon(self) -> None:
-        """Forget what is queued: the response cannot be completed, the connection must be reset."""
+        """Forget what is queued and reset: the response cannot be completed, and the client must see that."""
         self._out.clear()
+        self.downstream.transport.reset()
+
+    def close(self) -> None:
+        """The client has gone: nothing more can be said to it."""
+        self.downstream.transport.close()
 
     # Between exchanges
 
@@ -166,9 +197,15 @@ class Http1Stream:
         """Whether the connection goes on; after it, the next head may be read."""
         return self.complete and self._request_done and not self._codec.must_close and self._codec.start_next()
 
-    def take_unread(self) -> bytes:
-        """Bytes behind an accepted upgrade or CONNECT."""
-        return self._codec.take_unread()
+    def tunnel(self) -> Transport:
+        """The client's bytes after an accepted upgrade or CONNECT; the exchange's deadlines are over."""
+        downstream = self.downstream
+        self.tunnelled = True
+        self.attempt = None  # a half-closed client is no longer a client that went away
+        downstream.deadline = _NEVER
+        if early := self._codec.take_unread():
+            downstream.transport.unread(early)
+        return downstream.transport
 
 
 async def serve_http1(downstream: Downstream, chain: config.HttpChain, dataplane: Dataplane) -> None:
@@ -182,6 +219,7 @@ async def serve_http1(downstream: Downstream, chain: config.HttpChain, dataplane
     if dataplane.batch is not None:
         downstream.transport.batch_writes(dataplane.batch)
     in_head = in_exchange = lingering = False
+    dataplane.exchanges.add(stream)
     with downstream.scope:
         try:
             while True:
@@ -216,6 +254,7 @@ async def serve_http1(downstream: Downstream, chain: config.HttpChain, dataplane
             dataplane.stats.refused("http1", exc.reason)
             lingering = await _refuse(stream, codec, dataplane, exc.status, exc.reason)
         finally:
+            dataplane.exchanges.discard(stream)
             for reason, count in codec.counts.items():
                 dataplane.stats.refused("codec", reason, count)
     if downstream.timed_out and in_exchange:
@@ -232,9 +271,8 @@ async def _answer_late(stream: Http1Stream, codec: Http1Server, dataplane: Datap
     """End an exchange that the sweeper cut; its record is written. True: an answer went out, so linger."""
     status, reason = stream.lateness
     dataplane.stats.refused("http1", reason)
-    stream.abandon()
     if stream.started:
-        stream.downstream.transport.reset()  # even the end of it may be what the client has not taken
+        stream.abandon()  # even the end of it may be what the client has not taken
         return False
     head, body = reply.local_response(status, b"stream timeout", Headers(), dataplane, keep_alive=False)
     return await _send_last(stream, codec, head, body) > 0

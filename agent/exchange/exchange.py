@@ -26,7 +26,7 @@ async def exchange(stream: Stream, dataplane: Dataplane) -> None:
     """Serve the request that `stream` holds. Faults of either side end here; only cancellation passes through."""
     downstream = stream.downstream
     record = Record(dataplane.clock())
-    downstream.busy_since = record.start
+    stream.busy_since = record.start
     _describe(record, stream, downstream)
     try:
         await _serve(stream, dataplane, record)
@@ -35,14 +35,14 @@ async def exchange(stream: Stream, dataplane: Dataplane) -> None:
     except ProtocolError as exc:
         await _answer_fault(stream, _blame(exc), record, dataplane)
     except BaseException as exc:  # cancellation, alone or in a nursery's group, or a bug
-        if downstream.timed_out and not isinstance(exc, Exception):
+        if stream.timed_out and not isinstance(exc, Exception):
             _note_lateness(stream, record)
         else:
-            record.flags += ("DC",) if downstream.client_gone else ("LR",)
+            record.flags += ("DC",) if stream.client_gone else ("LR",)
             record.termination_details = "internal_error" if isinstance(exc, Exception) else "exchange_cancelled"
         raise
     finally:
-        downstream.attempt = None
+        stream.attempt = None
         record.bytes_received = stream.bytes_in
         record.bytes_sent = stream.bytes_out
         dataplane.finish(record)
@@ -153,7 +153,7 @@ async def _inject(route: CompiledRoute, stream: Stream, record: Record, dataplan
     if delay:
         record.flags += ("DI",)
         with trio.CancelScope() as scope:
-            stream.downstream.attempt = scope
+            stream.attempt = scope
             await trio.sleep(delay)
         if scope.cancelled_caught:
             raise faults.client_gone()
@@ -223,7 +223,7 @@ async def _answer_fault(stream: Stream, fault: ProxyFault, record: Record, datap
     record.transport_failure = fault.transport
     if fault.origin == "downstream" and fault.flag == "DC":
         record.details = record.details or fault.details
-        stream.downstream.transport.close()
+        stream.close()
         return
     if stream.complete and fault.origin == "downstream":
         record.termination_details = fault.details  # the answer is out; the driver closes the connection
@@ -232,7 +232,6 @@ async def _answer_fault(stream: Stream, fault: ProxyFault, record: Record, datap
         # too late for a status: the client must see that the message is cut
         record.termination_details = fault.details.replace("_before_response", "_after_response")
         stream.abandon()
-        stream.downstream.transport.reset()
         return
     record.details = fault.details
     keep_alive = not dataplane.draining and fault.origin != "downstream"
@@ -241,6 +240,6 @@ async def _answer_fault(stream: Stream, fault: ProxyFault, record: Record, datap
         await _send_whole(stream, head, body, record)
     except ProxyFault:
         record.flags += ("DC",)
-        stream.downstream.transport.close()
+        stream.close()
     except ProtocolError:
         record.termination_details = "request_body_broken"  # the answer is out; the driver closes the connection

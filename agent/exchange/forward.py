@@ -86,11 +86,11 @@ class Forward:
     def cancel(self) -> None:
         """Cut the try in flight: its upstream connection is reset, and so is a client that saw a response begin."""
         self._cut = True
-        self._stream.downstream.attempt = None  # what is closed here is not a client that has gone
+        self._stream.attempt = None  # what is closed here is not a client that has gone
         if self._connection is not None:
             self._connection.transport.reset()
         if self._stream.started:
-            self._stream.downstream.transport.reset()
+            self._stream.abandon()
 
     async def run(self) -> None:
         """Try until a response was relayed. Raises the last ProxyFault."""
@@ -164,14 +164,14 @@ class Forward:
     async def _pick_original(self) -> Endpoint:
         head = self._stream.head
         with trio.CancelScope(deadline=self.deadline) as scope:
-            self._stream.downstream.attempt = scope
+            self._stream.attempt = scope
             return await self._cluster.pick_original(head.authority, head.scheme)
         raise self._why_cut()
 
     async def _lease(self, endpoint: Endpoint) -> Http1Connection:
         """Connect, or wait for a connection; these waits are no socket's that `cancel` could close."""
         with trio.CancelScope(deadline=self.deadline) as scope:
-            self._stream.downstream.attempt = scope
+            self._stream.attempt = scope
             return await self._cluster.lease(endpoint)
         raise self._why_cut()
 
@@ -179,7 +179,7 @@ class Forward:
         cluster = self._cluster
         kept = False
         self._connection = connection
-        self._stream.downstream.attempt = self
+        self._stream.attempt = self
         self._dataplane.arm(self)
         endpoint.active += 1
         endpoint.rq_total += 1
@@ -311,7 +311,7 @@ class Forward:
         if retry.immediate:
             return
         with trio.CancelScope(deadline=self._deadline) as scope:
-            self._stream.downstream.attempt = scope
+            self._stream.attempt = scope
             await trio.sleep(retry.delay(self._dataplane.rng))
         if scope.cancelled_caught:
             raise self._why_cut()
@@ -322,7 +322,7 @@ class Forward:
     # What is told of a try
 
     def _why_cut(self) -> ProxyFault:
-        if self._stream.downstream.client_gone:
+        if self._stream.client_gone:
             return faults.client_gone()
         if self._dataplane.clock() >= self._deadline:
             self._cluster.stats.upstream_rq_timeout.inc()

@@ -7,9 +7,10 @@ from typing import Final, Protocol
 import trio
 
 from agent.codec.message import End, RequestHead, ResponseHead
-from agent.dataplane import Downstream
+from agent.dataplane import Cuttable, Downstream
 from agent.upstream.http1 import Http1Connection
 from mesh import config
+from mesh.net.tcp import Transport
 
 _PATIENCE: Final = 0.25  # seconds without a byte, after which a body is sent on as it comes
 
@@ -25,6 +26,12 @@ class Stream(Protocol):
     bytes_in: int
     bytes_out: int
     tunnelled: bool
+    attempt: Cuttable | None
+    busy_since: float
+    client_gone: bool
+
+    @property
+    def timed_out(self) -> bool: ...
 
     @property
     def request_done(self) -> bool: ...
@@ -37,7 +44,8 @@ class Stream(Protocol):
     def write_end(self, end: End = ...) -> None: ...
     async def flush(self) -> None: ...
     def abandon(self) -> None: ...
-    def take_unread(self) -> bytes: ...
+    def close(self) -> None: ...
+    def tunnel(self) -> Transport: ...
 
 
 class RequestBody:

@@ -51,10 +51,10 @@ async def connect_tunnel(stream: Stream, plan: Plan, dataplane: Dataplane, recor
     record.destination = endpoint.config.workload
     record.attempts = 1
     with trio.CancelScope() as scope:
-        stream.downstream.attempt = scope
+        stream.attempt = scope
         upstream = await cluster.open_tcp(endpoint)
         try:
-            stream.downstream.attempt = None
+            stream.attempt = None
             record.response_code = 200
             record.details = "via_upstream"
             stream.write_head(ResponseHead(200, Headers(), reason=b"Connection Established"))
@@ -67,12 +67,6 @@ async def connect_tunnel(stream: Stream, plan: Plan, dataplane: Dataplane, recor
 
 
 async def _tunnel(stream: Stream, upstream: Transport, idle_timeout: float, dataplane: Dataplane) -> None:
-    stream.tunnelled = True
-    downstream = stream.downstream
-    downstream.deadline = float("inf")  # the relay keeps its own time
-    downstream.attempt = None  # a half-closed client is no longer a client that went away
-    if early := stream.take_unread():
-        downstream.transport.unread(early)
-    result = await relay_bytes(downstream.transport, upstream, idle_timeout=idle_timeout, clock=dataplane.clock)
+    result = await relay_bytes(stream.tunnel(), upstream, idle_timeout=idle_timeout, clock=dataplane.clock)
     stream.bytes_in += result.from_downstream
     stream.bytes_out += result.from_upstream

@@ -61,22 +61,43 @@ async def test_the_sweeper_ends_what_is_past_its_deadline(serving: Serving) -> N
 
 async def test_the_sweeper_ends_the_try_of_a_client_that_has_gone(serving: Serving) -> None:
     dataplane = serving.dataplane
-    made, fake = connection(dataplane)
-    made.busy_since = 10.0
-    fake.gone = True
+    made = FakeSide()
+    dataplane.exchanges.add(made)
+    made.gone = True
     dataplane.sweep(20.0)
     assert not made.client_gone, "no try is in flight"
     made.attempt = trio.CancelScope()
     dataplane.sweep(10.05)
     assert not made.client_gone, "it has only just begun"
-    fake.gone = False
+    made.gone = False
     dataplane.sweep(20.0)
     assert not made.client_gone
-    fake.gone = True
+    made.gone = True
     dataplane.sweep(20.0)
     assert made.client_gone
     assert made.attempt.cancel_called
-    assert not made.scope.cancel_called
+    assert not made.expired
+    made.deadline = 20.0
+    dataplane.sweep(20.0)
+    assert made.expired
+
+
+class FakeSide:
+    """The client's side of an exchange that began at 10.0; `gone` is whether its client has hung up."""
+
+    def __init__(self) -> None:
+        self.deadline = float("inf")
+        self.attempt: trio.CancelScope | None = None
+        self.busy_since = 10.0
+        self.client_gone = False
+        self.gone = False
+        self.expired = False
+
+    def expire(self) -> None:
+        self.expired = True
+
+    def hung_up(self) -> bool:
+        return self.gone
 
 
 class FakeTry:
