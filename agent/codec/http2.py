@@ -158,7 +158,7 @@ class Http2(Protocol):
     """
 
     failed: str
-    """Why the connection is dead (a short token for logs and counters: `rapid_reset`, `bad_preface` …); "" while it lives."""
+    """Why the connection is dead (a token for logs and counters: `rapid_reset`, `bad_preface` …); "" while it lives."""
 
     counts: dict[str, int]
     """What was refused, dropped or tolerated on this connection, by reason."""
