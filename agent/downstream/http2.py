@@ -16,8 +16,8 @@ from agent.codec.message import CHUNKED, END, End, RequestHead, ResponseHead
 from agent.dataplane import Cuttable, Dataplane, Downstream
 from agent.exchange import faults
 from agent.exchange.exchange import exchange
-from agent.exchange.tunnel import StreamTransport
 from agent.multiplex import Multiplexed, MuxStream
+from agent.stream_transport import StreamTransport
 from mesh import config
 from mesh.net.tcp import Transport
 

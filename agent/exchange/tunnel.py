@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import trio
 
 from agent.codec.headers import Headers
-from agent.codec.message import End, ResponseHead
+from agent.codec.message import ResponseHead
 from agent.dataplane import Dataplane
 from agent.exchange import faults
 from agent.exchange.faults import ProxyFault
 from agent.exchange.record import Record
 from agent.exchange.relay import Stream
 from agent.upstream.tcp import relay_bytes
-from mesh.net.batch import WriteBatch
 from mesh.net.tcp import Transport
 
 if TYPE_CHECKING:
@@ -68,85 +67,3 @@ async def _tunnel(stream: Stream, upstream: Transport, idle_timeout: float, data
     result = await relay_bytes(stream.tunnel(), upstream, idle_timeout=idle_timeout, clock=dataplane.clock)
     stream.bytes_in += result.from_downstream
     stream.bytes_out += result.from_upstream
-
-
-class Ends(Protocol):
-    """A stream of either end, once it carries a tunnel."""
-
-    fault: ProxyFault | None
-
-    def next_event(self) -> bytes | End | None: ...
-    async def fill(self) -> None: ...
-    async def send_data(self, data: bytes) -> None: ...
-    async def send_end(self) -> None: ...
-    def reset(self) -> None: ...
-
-
-class StreamTransport:
-    """The two directions of an HTTP/2 stream as a Transport; `under` is the connection that it is part of."""
-
-    def __init__(self, stream: Ends, under: Transport) -> None:
-        self.local = under.local
-        self.remote = under.remote
-        self._stream = stream
-        self._pushed = b""
-        self._ended = False
-        self._closed = False
-
-    async def receive(self) -> bytes:
-        if self._pushed:
-            data, self._pushed = self._pushed, b""
-            return data
-        try:
-            while not self._ended:
-                event = self._stream.next_event()
-                if event is None:
-                    await self._stream.fill()
-                elif isinstance(event, End):
-                    self._ended = True
-                else:
-                    return event
-        except ProxyFault as fault:
-            raise trio.BrokenResourceError(fault.details) from fault
-        return b""
-
-    async def send(self, data: bytes) -> None:
-        try:
-            await self._stream.send_data(data)
-        except ProxyFault as fault:
-            raise trio.BrokenResourceError(fault.details) from fault
-
-    async def send_eof(self) -> None:
-        try:
-            await self._stream.send_end()
-        except ProxyFault as fault:
-            raise trio.BrokenResourceError(fault.details) from fault
-
-    def send_nowait(self, data: bytes) -> bool:
-        raise NotImplementedError("a stream has a window: use send")
-
-    async def drain(self) -> None:
-        pass
-
-    def batch_writes(self, batch: WriteBatch) -> None:
-        pass  # streams of a connection leave together anyway
-
-    def unread(self, data: bytes) -> None:
-        self._pushed = data + self._pushed
-
-    def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self._stream.reset()
-
-    def reset(self) -> None:
-        self.close()
-
-    def peer_gone(self) -> bool:
-        return self._stream.fault is not None
-
-    def quiet(self) -> bool:
-        return not self._ended and not self._pushed and self._stream.fault is None
-
-    def peer_finished(self) -> bool:
-        return self._ended or self._stream.fault is not None

@@ -25,8 +25,8 @@ from agent.codec.http2 import (
 from agent.codec.message import END, End, RequestHead, ResponseHead
 from agent.exchange import faults
 from agent.exchange.faults import ProxyFault
-from agent.exchange.tunnel import StreamTransport
 from agent.multiplex import Multiplexed, MuxStream
+from agent.stream_transport import StreamTransport
 from agent.upstream.endpoint import Endpoint
 from mesh.net.batch import WriteBatch
 from mesh.net.tcp import Transport
