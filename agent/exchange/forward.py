@@ -103,6 +103,8 @@ class Forward:
         await self.body.read(stream, dataplane.settings.request_body_buffer_bytes)
         if self.body.waited:
             self._now = dataplane.clock()
+        if stream.client_gone:
+            raise faults.client_gone()
         if self._timeout and self.body.end is not None:
             self._deadline = self._now + self._timeout
         if not cluster.limits.try_admit_request():
