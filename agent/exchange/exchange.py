@@ -16,6 +16,7 @@ from agent.exchange.authorization import authorize_request
 from agent.exchange.canonical import is_odd, location
 from agent.exchange.faults import ProxyFault
 from agent.exchange.forward import Forward
+from agent.exchange.grpc import is_grpc
 from agent.exchange.record import Record
 from agent.exchange.relay import Stream
 from agent.exchange.tunnel import connect_tunnel
@@ -72,6 +73,7 @@ def _describe(record: Record, stream: Stream, downstream: Downstream) -> None:
     record.path = head.path
     record.authority = head.authority
     record.protocol = "HTTP/1.1" if head.version == b"1.1" else "HTTP/1.0"
+    record.grpc = is_grpc(head.headers)
     record.user_agent = head.headers.index.get(b"user-agent", b"")
     record.inbound = downstream.config.direction == "inbound"
     record.downstream_remote = downstream.transport.remote
@@ -138,7 +140,7 @@ async def _canonicalize(stream: Stream, record: Record, dataplane: Dataplane) ->
     head.path = path
     if not redirect:
         return False
-    if (head.headers.get(b"content-type") or b"").startswith(b"application/grpc"):
+    if record.grpc:
         raise faults.bad_path()  # gRPC knows no redirects
     record.details = "path_normalization_failed"
     headers = Headers()
@@ -162,16 +164,10 @@ async def _inject(route: CompiledRoute, stream: Stream, record: Record, dataplan
     record.flags += ("FI",)
     record.details = "fault_filter_abort"
     headers = Headers()
-    body = b"fault filter abort"
-    if abort.grpc_status is not None:
-        record.grpc_status = str(abort.grpc_status)
-        headers.add(b"content-type", b"application/grpc")
-        headers.add(b"grpc-status", record.grpc_status.encode())
-        headers.add(b"grpc-message", body)
-        body = b""
     headers.add(b"x-mesh-reply", b"FI fault_filter_abort")
     headers.add(b"x-request-id", record.request_id)
-    await _send_local(stream, abort.status, body, headers, record, dataplane)
+    body = b"fault filter abort"
+    await _send_local(stream, abort.status, body, headers, record, dataplane, grpc_status=abort.grpc_status)
 
 
 async def _answer_here(stream: Stream, route: CompiledRoute, record: Record, dataplane: Dataplane) -> None:
@@ -195,8 +191,11 @@ async def _send_local(
     record: Record,
     dataplane: Dataplane,
     route: CompiledRoute | None = None,
+    grpc_status: int | None = None,
 ) -> None:
-    head, body = reply.local_response(status, body, headers, dataplane, keep_alive=not dataplane.draining)
+    head, body = reply.reply(
+        status, body, headers, record, dataplane, keep_alive=not dataplane.draining, grpc_status=grpc_status
+    )
     if route is not None:
         route.finalize_response(head, stream.head, None, record)
     await _send_whole(stream, head, body, record)
@@ -235,7 +234,7 @@ async def _answer_fault(stream: Stream, fault: ProxyFault, record: Record, datap
         return
     record.details = fault.details
     keep_alive = not dataplane.draining and fault.origin != "downstream"
-    head, body = reply.fault_response(fault, stream.head, record, dataplane, keep_alive=keep_alive)
+    head, body = reply.fault_response(fault, record, dataplane, keep_alive=keep_alive)
     try:
         await _send_whole(stream, head, body, record)
     except ProxyFault:

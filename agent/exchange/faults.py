@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from agent.exchange.grpc import DEADLINE_EXCEEDED
+
 _REASON = b"reset reason: "
 _RESET = b"upstream connect error or disconnect/reset before headers. " + _REASON
 
@@ -16,6 +18,7 @@ class ProxyFault(Exception):
     """`sent`: bytes of the request may have reached the upstream; `reused`: on a connection that had served before.
 
     `flag` is the access log's response flag, `reason` the reset reason (`remote_connection_failure`, …) or "".
+    `grpc_status` is set where a gRPC client is told something else than what `status` stands for.
     """
 
     def __init__(
@@ -30,6 +33,7 @@ class ProxyFault(Exception):
         transport: str = "",
         sent: bool = False,
         reused: bool = False,
+        grpc_status: int | None = None,
     ) -> None:
         super().__init__(details)
         self.origin = origin
@@ -41,6 +45,7 @@ class ProxyFault(Exception):
         self.transport = transport
         self.sent = sent
         self.reused = reused
+        self.grpc_status = grpc_status
 
     def tell_retried(self) -> None:
         """Word the body of a reset for a client whose request was tried more than once."""
@@ -135,6 +140,19 @@ def route_timeout(status: int = 504) -> ProxyFault:
     """The route's timeout ran out. 204 is what a client may ask for (x-envoy-upstream-rq-timeout-alt-response)."""
     body = b"" if status == 204 else b"upstream request timeout"
     return ProxyFault("proxy", "UT", "response_timeout", status=status, body=body, sent=True)
+
+
+def deadline_exceeded() -> ProxyFault:
+    """The deadline that a gRPC client stated (grpc-timeout) is over."""
+    return ProxyFault(
+        "proxy",
+        "DT",
+        "max_duration_timeout",
+        status=504,
+        body=b"downstream duration timeout",
+        sent=True,
+        grpc_status=DEADLINE_EXCEEDED,
+    )
 
 
 def per_try_timeout() -> ProxyFault:

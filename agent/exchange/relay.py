@@ -6,6 +6,7 @@ from typing import Final, Protocol
 
 import trio
 
+from agent.codec.headers import Headers
 from agent.codec.message import End, RequestHead, ResponseHead
 from agent.dataplane import Cuttable, Downstream
 from agent.upstream.http1 import Http1Connection
@@ -102,8 +103,8 @@ async def relay_request(stream: Stream, connection: Http1Connection) -> None:
             return
 
 
-async def relay_response(stream: Stream, connection: Http1Connection) -> None:
-    """Pass the response's body on until its end; what arrived in one read leaves in one write."""
+async def relay_response(stream: Stream, connection: Http1Connection) -> Headers | None:
+    """Pass the response's body on until its end; what arrived in one read leaves in one write. Returns its trailers."""
     while True:
         event = connection.next_event()
         if event is None:
@@ -114,4 +115,4 @@ async def relay_response(stream: Stream, connection: Http1Connection) -> None:
         else:
             stream.write_end(event)
             await stream.flush()
-            return
+            return event.trailers
