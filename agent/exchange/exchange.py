@@ -21,11 +21,14 @@ from agent.exchange.record import Record
 from agent.exchange.relay import Stream
 from agent.exchange.tunnel import connect_tunnel
 from agent.route.action import CompiledRoute
+from agent.route.rewrite import set_authority
 
 
 async def exchange(stream: Stream, dataplane: Dataplane) -> None:
     """Serve the request that `stream` holds. Faults of either side end here; only cancellation passes through."""
     downstream = stream.downstream
+    if stream.chain.authority:
+        set_authority(stream.head, stream.chain.authority.encode())
     record = Record(dataplane.clock())
     stream.busy_since = record.start
     _describe(record, stream, downstream)
