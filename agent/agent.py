@@ -106,6 +106,7 @@ class Agent:
         self._leaving = trio.Event()
         self._live = False
         self._admin_address = ""
+        self._services: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[Ready | None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until `leave` or cancellation; `started` when traffic is served, with None when told to leave before.
@@ -119,6 +120,7 @@ class Agent:
 
     async def _run(self, admin: trio.SocketListener, task_status: trio.TaskStatus[Ready | None]) -> None:
         async with trio.open_nursery() as services:
+            self._services = services
             services.start_soon(serve_http, admin, Admin(self).handle)
             self._open_access_log(services)
             batch = self._dataplane.batch = WriteBatch(services)
@@ -289,6 +291,7 @@ class Agent:
             stats=self._stats.cluster(settings.name),
             codec_limits=CodecLimits(limits.max_request_headers_kb * 1024, limits.max_headers_count),
             engine=limits.codec,
+            nursery=self._services,
             batch=lambda: self._dataplane.batch,
             refused=self._stats.refused,
             ejections_changed=self._report_soon,

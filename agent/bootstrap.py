@@ -25,6 +25,12 @@ class Settings(Struct, frozen=True):
     max_request_headers_kb: int = 60
     max_headers_count: int = 100
     max_connections: int = 100_000
+    max_concurrent_streams: int = 1024
+    """Requests at once on one HTTP/2 connection of a client."""
+    initial_stream_window_size: int = 256 * 1024
+    """Bytes that an HTTP/2 client may send ahead on a stream."""
+    initial_connection_window_size: int = 1024 * 1024
+    """Bytes that an HTTP/2 client may send ahead on all of a connection's streams together."""
     headers_with_underscores_action: str = "allow"
     normalize_path: bool | None = None
     """Remove dot segments, decode needless escapes, turn backslashes; unset: as the mesh's pathNormalization says."""

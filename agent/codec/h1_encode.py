@@ -38,8 +38,8 @@ def encode_head(line: bytes, headers: Headers, drop: Set[bytes], extra: bytes) -
     index = headers.index
     if not index.keys().isdisjoint(drop):
         items = [item for item in items if item[0].lower() not in drop]
-    if not index.keys() <= _good_names:
-        _check_names(index.keys())
+    if not all_tokens(index.keys()):
+        raise ProtocolError(500, "bad_field_to_send")
     out = b"\r\n".join([line, *map(_COLON_JOIN, items), b""])
     ends = len(items) + 1
     if out.count(b"\n") != ends or out.count(b"\r") != ends or b"\0" in out:
@@ -59,10 +59,14 @@ def encode_last_chunk(trailers: Headers | None, forbidden: Set[bytes]) -> bytes:
     return encode_head(b"0", trailers, forbidden, b"")
 
 
-def _check_names(names: Set[bytes]) -> None:
+def all_tokens(names: Set[bytes]) -> bool:
+    """Whether all of these lower-case names are tokens; names seen before cost nothing."""
+    if names <= _good_names:
+        return True
     for name in names:
         if name not in _good_names:
             if not is_token(name):
-                raise ProtocolError(500, "bad_field_to_send")
+                return False
             if len(_good_names) < _MAX_NAMES:
                 _good_names.add(name)
+    return True

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, Protocol, TypeAlias
 
 from agent.codec.headers import Headers
-from agent.codec.message import RequestHead, ResponseHead
+from agent.codec.message import Limits, RequestHead, ResponseHead
 
 NO_ERROR: Final = 0x0
 PROTOCOL_ERROR: Final = 0x1
@@ -27,7 +27,7 @@ INADEQUATE_SECURITY: Final = 0xC
 HTTP_1_1_REQUIRED: Final = 0xD
 
 
-class Http2Limits:
+class Http2Limits(Limits):
     """What a peer may do. Windows are what we let it send unread: bytes per stream and per connection.
 
     Defaults: heads as for HTTP/1 (Envoy: 60 KiB, 100 fields); 1024 streams (Envoy); windows small enough that a
@@ -37,10 +37,7 @@ class Http2Limits:
     __slots__ = (
         "connection_window",
         "max_concurrent_streams",
-        "max_fields",
-        "max_head_bytes",
         "stream_window",
-        "underscores",
     )
 
     def __init__(
@@ -52,9 +49,7 @@ class Http2Limits:
         stream_window: int = 256 * 1024,
         connection_window: int = 1024 * 1024,
     ) -> None:
-        self.max_head_bytes = max_head_bytes
-        self.max_fields = max_fields
-        self.underscores = underscores  # allow | reject | drop
+        super().__init__(max_head_bytes, max_fields, underscores)
         self.max_concurrent_streams = max_concurrent_streams
         self.stream_window = stream_window
         self.connection_window = connection_window
@@ -158,7 +153,7 @@ class Http2(Protocol):
     """
 
     failed: str
-    """Why the connection is dead (a short token for logs and counters: `rapid_reset`, `bad_preface` …); "" while it lives."""
+    """Why the connection is dead (a token for logs and counters: `rapid_reset`, `bad_preface` …); "" while it lives."""
 
     counts: dict[str, int]
     """What was refused, dropped or tolerated on this connection, by reason."""
@@ -168,6 +163,10 @@ class Http2(Protocol):
 
     extended_connect: bool
     """Whether the peer takes extended CONNECT (client role). As a server, we always say that we do."""
+
+    @property
+    def in_head(self) -> bool:
+        """Whether a header block has begun and not ended; the peer must not take forever."""
 
     def receive_data(self, data: bytes) -> list[Event]:
         """Take bytes from the peer; what they say. May queue bytes to send (acks, RST_STREAM, GOAWAY)."""

@@ -14,7 +14,7 @@ import trio
 
 from agent.dataplane import Dataplane, Downstream
 from agent.downstream.chain import Chains
-from agent.downstream.http1 import serve_http1
+from agent.downstream.http import serve_http
 from agent.downstream.sniff import hello_complete, looks_like_tls, parse_client_hello
 from agent.downstream.tcp import serve_tcp
 from agent.downstream.tls import HandshakeFailed, accept_mesh_tls
@@ -99,7 +99,7 @@ class Listener:
         if chain.tls is not None:
             await self._secure(downstream, chain.tls)
         if chain.http is not None:
-            await serve_http1(downstream, chain.http, self._dataplane)
+            await serve_http(downstream, chain.http, self._dataplane)
         elif chain.tcp is not None:
             await serve_tcp(downstream, chain.tcp, self._dataplane)
 

@@ -6,6 +6,8 @@ record. forward.py makes the tries; reply.py words what the proxy itself answers
 
 from __future__ import annotations
 
+from typing import Final
+
 import trio
 
 from agent.codec.headers import Headers
@@ -22,6 +24,8 @@ from agent.exchange.relay import Stream
 from agent.exchange.tunnel import connect_tunnel
 from agent.route.action import CompiledRoute
 from agent.route.rewrite import set_authority
+
+_PROTOCOLS: Final = {b"1.1": "HTTP/1.1", b"2": "HTTP/2"}
 
 
 async def exchange(stream: Stream, dataplane: Dataplane) -> None:
@@ -75,7 +79,7 @@ def _describe(record: Record, stream: Stream, downstream: Downstream) -> None:
     record.method = head.method
     record.path = head.path
     record.authority = head.authority
-    record.protocol = "HTTP/1.1" if head.version == b"1.1" else "HTTP/1.0"
+    record.protocol = _PROTOCOLS.get(head.version, "HTTP/1.0")
     record.grpc = is_grpc(head.headers)
     record.user_agent = head.headers.index.get(b"user-agent", b"")
     record.inbound = downstream.config.direction == "inbound"
@@ -161,7 +165,7 @@ async def _inject(route: CompiledRoute, stream: Stream, record: Record, dataplan
             stream.attempt = scope
             await trio.sleep(delay)
         if scope.cancelled_caught:
-            raise faults.client_gone()
+            raise faults.cut(stream)
     if abort is None:
         return
     record.flags += ("FI",)

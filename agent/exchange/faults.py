@@ -6,7 +6,7 @@ fault into a response; only retry.py decides on another try.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Protocol
 
 from agent.exchange.grpc import DEADLINE_EXCEEDED
 
@@ -166,6 +166,41 @@ def per_try_timeout() -> ProxyFault:
         reason="per_try_timeout",
         sent=True,
     )
+
+
+def late(status: int, details: str) -> ProxyFault:
+    """The exchange was silent or lasted for too long (`stream_idle_timeout`, `request_overall_timeout`)."""
+    flag = "SI" if details == "stream_idle_timeout" else ""
+    return ProxyFault("proxy", flag, details, status=status, body=b"stream timeout")
+
+
+def reset_by_upstream(*, refused: bool) -> ProxyFault:
+    """RST_STREAM or GOAWAY; `refused`: the upstream says that it has done nothing with the request (RFC 9113 8.7)."""
+    reason = "remote_refused_stream_reset" if refused else "remote_reset"
+    return ProxyFault(
+        "upstream",
+        "UR",
+        f"upstream_reset_before_response_started{{{reason}}}",
+        body=_RESET + reason.replace("_", " ").encode(),
+        reason=reason,
+        sent=not refused,
+    )
+
+
+class Interrupted(Protocol):
+    """The client's side of an exchange whose wait was ended from outside."""
+
+    client_gone: bool
+
+    @property
+    def timed_out(self) -> bool: ...
+    @property
+    def lateness(self) -> tuple[int, str]: ...
+
+
+def cut(side: Interrupted) -> ProxyFault:
+    """Why a wait was ended: the exchange was late, else its client has gone."""
+    return late(*side.lateness) if side.timed_out and not side.client_gone else client_gone()
 
 
 def client_gone() -> ProxyFault:

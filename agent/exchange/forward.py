@@ -23,9 +23,8 @@ from agent.exchange.relay import RequestBody, Stream, relay_request, relay_respo
 from agent.exchange.retry import CONTROL_HEADERS, Retry
 from agent.exchange.tunnel import relay_upgrade
 from agent.route.action import CompiledRoute, WeightedTarget
-from agent.upstream.cluster import Cluster
+from agent.upstream.cluster import Cluster, Lease
 from agent.upstream.endpoint import Endpoint
-from agent.upstream.http1 import Http1Connection
 
 _LONGEST: Final = 3600.0  # seconds for a response to begin where no timeout is set: no wait is without an end
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})  # RFC 9110 9.2.2
@@ -41,6 +40,7 @@ class Forward:
         "_dataplane",
         "_deadline",
         "_healed",
+        "_multiplexed",
         "_now",
         "_record",
         "_request_failure",
@@ -85,7 +85,8 @@ class Forward:
         self._healed = False
         self._retrying = False
         self._request_failure: ProxyFault | ProtocolError | None = None
-        self._connection: Http1Connection | None = None
+        self._multiplexed = self._cluster.multiplexes(stream.head.version)
+        self._connection: Lease | None = None
         self._cut = False
         self.body = RequestBody()
         self.committed = False
@@ -97,7 +98,7 @@ class Forward:
         self._cut = True
         self._stream.attempt = None  # what is closed here is not a client that has gone
         if self._connection is not None:
-            self._connection.transport.reset()
+            self._connection.cut()
         if self._stream.started:
             self._stream.abandon()
 
@@ -106,6 +107,8 @@ class Forward:
         cluster, stream, dataplane = self._cluster, self._stream, self._dataplane
         self._drop_control()
         stream.head.keep_alive = True  # the client's wish to close is not the upstream's
+        if stream.head.upgrade is not None:
+            forwarding.complete_upgrade(stream.head, dataplane.rng)
         await self.body.read(stream, dataplane.settings.request_body_buffer_bytes)
         if self.body.waited:
             self._now = dataplane.clock()
@@ -154,7 +157,7 @@ class Forward:
         fault: ProxyFault | None = None
         done = False
         try:
-            connection = cluster.take(endpoint) or await self._lease(endpoint)
+            connection = cluster.take(endpoint, multiplexed=self._multiplexed) or await self._lease(endpoint)
             done = await self._send_and_relay(connection, endpoint)
         except ProxyFault as exc:
             fault = exc
@@ -187,14 +190,14 @@ class Forward:
             return await self._cluster.pick_original(head.authority, head.scheme)
         raise self._why_cut()
 
-    async def _lease(self, endpoint: Endpoint) -> Http1Connection:
+    async def _lease(self, endpoint: Endpoint) -> Lease:
         """Connect, or wait for a connection; these waits are no socket's that `cancel` could close."""
         with trio.CancelScope(deadline=self.deadline) as scope:
             self._stream.attempt = scope
-            return await self._cluster.lease(endpoint)
+            return await self._cluster.lease(endpoint, multiplexed=self._multiplexed)
         raise self._why_cut()
 
-    async def _send_and_relay(self, connection: Http1Connection, endpoint: Endpoint) -> bool:
+    async def _send_and_relay(self, connection: Lease, endpoint: Endpoint) -> bool:
         cluster = self._cluster
         kept = False
         self._connection = connection
@@ -204,7 +207,7 @@ class Forward:
         endpoint.rq_total += 1
         body = self.body
         try:
-            self._record.upstream_local = connection.transport.local
+            self._record.upstream_local = connection.local
             await connection.send_request(self._stream.head, body.data, body.end)
             if body.end is not None:
                 done = await self._respond(connection, endpoint)
@@ -221,7 +224,7 @@ class Forward:
             if not kept:
                 cluster.discard(connection)
 
-    async def _respond_while_sending(self, connection: Http1Connection, endpoint: Endpoint) -> bool:
+    async def _respond_while_sending(self, connection: Lease, endpoint: Endpoint) -> bool:
         """The request's body is still coming: a second task sends it on while this one reads the response."""
         done = False
         fault: ProxyFault | ProtocolError | None = None
@@ -252,10 +255,10 @@ class Forward:
             raise self._request_failure
         return done
 
-    async def _respond(self, connection: Http1Connection, endpoint: Endpoint) -> bool:
+    async def _respond(self, connection: Lease, endpoint: Endpoint) -> bool:
         response = await connection.read_head()
         while response.status < 200 and response.status != 101:
-            if self._stream.head.version == b"1.1":
+            if self._stream.head.version != b"1.0":
                 self.committed = True
                 self._stream.write_head(response)
                 await self._stream.flush()
@@ -343,8 +346,8 @@ class Forward:
     # What is told of a try
 
     def _why_cut(self) -> ProxyFault:
-        if self._stream.client_gone:
-            return faults.client_gone()
+        if self._stream.client_gone or self._stream.timed_out:
+            return faults.cut(self._stream)
         now = self._dataplane.clock()
         if now >= self._deadline:
             self._cluster.stats.upstream_rq_timeout.inc()

@@ -5,6 +5,7 @@ Pure and synchronous. Route-level header operations are in route/rewrite.py.
 
 from __future__ import annotations
 
+import base64
 from random import Random
 from typing import Final
 
@@ -66,6 +67,12 @@ def strip_request_hops(head: RequestHead) -> bool:
         elif token != b"websocket":
             return False
     return True
+
+
+def complete_upgrade(head: RequestHead, rng: Random) -> None:
+    """A WebSocket that came as an extended CONNECT has no key (RFC 8441 5); one that goes on over HTTP/1 needs it."""
+    if head.version == b"2" and b"sec-websocket-key" not in head.headers.index:
+        head.headers.add(b"sec-websocket-key", base64.b64encode(rng.randbytes(16)))
 
 
 def _remove_nominated(headers: Headers, nominated: bytes) -> None:

@@ -9,7 +9,7 @@ import trio
 from agent.codec.headers import Headers
 from agent.codec.message import End, RequestHead, ResponseHead
 from agent.dataplane import Cuttable, Downstream
-from agent.upstream.http1 import Http1Connection
+from agent.upstream.cluster import Lease
 from mesh import config
 from mesh.net.tcp import Transport
 
@@ -90,7 +90,7 @@ class RequestBody:
             self.data = parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-async def relay_request(stream: Stream, connection: Http1Connection) -> None:
+async def relay_request(stream: Stream, connection: Lease) -> None:
     """Send the rest of a request's body as it comes. Raises ProxyFault of either side, ProtocolError."""
     while True:
         event = stream.next_event()
@@ -103,7 +103,7 @@ async def relay_request(stream: Stream, connection: Http1Connection) -> None:
             return
 
 
-async def relay_response(stream: Stream, connection: Http1Connection) -> Headers | None:
+async def relay_response(stream: Stream, connection: Lease) -> Headers | None:
     """Pass the response's body on until its end; what arrived in one read leaves in one write. Returns its trailers."""
     while True:
         event = connection.next_event()

@@ -18,13 +18,13 @@ from mesh.net.tcp import Transport
 
 if TYPE_CHECKING:
     from agent.plan import Plan
-    from agent.upstream.http1 import Http1Connection
+    from agent.upstream.cluster import Lease
 
 
 async def relay_upgrade(
     stream: Stream,
     response: ResponseHead,
-    connection: Http1Connection,
+    connection: Lease,
     dataplane: Dataplane,
 ) -> None:
     """Pass a 101 on and then the bytes, until both sides end or `idle_timeout`. The route's timeout is over."""
@@ -32,10 +32,7 @@ async def relay_upgrade(
         raise faults.malformed("unasked_101")
     stream.write_head(response)
     await stream.flush()
-    upstream = connection.transport
-    if early := connection.codec.take_unread():
-        upstream.unread(early)
-    await _tunnel(stream, upstream, stream.chain.idle_timeout, dataplane)
+    await _tunnel(stream, connection.tunnel(), stream.chain.idle_timeout, dataplane)
 
 
 async def connect_tunnel(stream: Stream, plan: Plan, dataplane: Dataplane, record: Record) -> None:
@@ -63,7 +60,7 @@ async def connect_tunnel(stream: Stream, plan: Plan, dataplane: Dataplane, recor
         finally:
             cluster.close_tcp(endpoint, upstream)
     if scope.cancelled_caught:
-        raise faults.client_gone()
+        raise faults.cut(stream)
 
 
 async def _tunnel(stream: Stream, upstream: Transport, idle_timeout: float, dataplane: Dataplane) -> None:

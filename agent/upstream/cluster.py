@@ -9,26 +9,32 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
+from typing import TypeAlias
 
 import trio
 
-from agent.codec import http1_client
+from agent.codec import http1_client, http2_client
+from agent.codec.http2 import Http2Limits
 from agent.codec.message import Limits as CodecLimits
 from agent.exchange import faults
 from agent.upstream.balancer import Balancer, compile_balancer, usable
 from agent.upstream.connect import ClientIdentity, open_connection
 from agent.upstream.endpoint import Endpoint
 from agent.upstream.http1 import Http1Connection
+from agent.upstream.http2 import Http2Connection, Http2Lease
 from agent.upstream.limits import Limits
 from agent.upstream.outlier import LocalFailure, OutlierDetector
 from agent.upstream.pool import Pool
 from agent.upstream.stats import ClusterStats
+from agent.upstream.stream_pool import Opening, StreamPool
 from mesh import config
 from mesh.net.authority import split_port
 from mesh.net.batch import WriteBatch
 from mesh.net.tcp import Transport, resolve
 
 Key = tuple[str, int]
+Lease: TypeAlias = Http1Connection | Http2Lease
+"""What an exchange has of the upstream: a connection for itself, or a stream of a shared one."""
 _MAX_ORIGINAL = 1024
 """Destinations that a passthrough cluster remembers; the oldest idle one goes first (Envoy's DNS cache: 1024)."""
 
@@ -52,6 +58,7 @@ class Cluster:
         stats: ClusterStats,
         codec_limits: CodecLimits,
         engine: str = "auto",
+        nursery: trio.Nursery | None = None,
         batch: Callable[[], WriteBatch | None] = lambda: None,
         refused: Callable[[str, str, int], None] = lambda where, reason, count: None,
         ejections_changed: Callable[[], None] = lambda: None,
@@ -73,6 +80,9 @@ class Cluster:
         self._identity = identity
         self._codec_limits = codec_limits
         self._engine = engine
+        self._http2_limits = Http2Limits(codec_limits.max_head_bytes, codec_limits.max_fields)
+        self._nursery = nursery
+        """Owns the tasks that read HTTP/2 connections."""
         self._batch = batch
         self._refused = refused
         self._ejections_changed = ejections_changed
@@ -120,6 +130,7 @@ class Cluster:
             if endpoint is None:
                 endpoint = Endpoint(entry)
                 endpoint.pool = Pool()
+                endpoint.streams = StreamPool()
             else:
                 if endpoint.config.tls != entry.tls:
                     self._drain(endpoint)
@@ -183,6 +194,7 @@ class Cluster:
                 self._forget_oldest()
             endpoint = self.endpoints[key] = Endpoint(config.Endpoint(address, number))
             endpoint.pool = Pool()
+            endpoint.streams = StreamPool()
         return endpoint
 
     def _forget_oldest(self) -> None:
@@ -193,8 +205,16 @@ class Cluster:
                 del self.endpoints[key]
                 return
 
-    def take(self, endpoint: Endpoint) -> Http1Connection | None:
-        """Lease an idle connection; None when there is none."""
+    def multiplexes(self, version: bytes) -> bool:
+        """Whether a request of this HTTP version goes upstream over HTTP/2."""
+        protocol = self.config.protocol
+        return protocol == "http2" or (protocol == "downstream" and version == b"2")
+
+    def take(self, endpoint: Endpoint, *, multiplexed: bool = False) -> Lease | None:
+        """Lease an idle connection, or a stream of one that has room; None when there is none."""
+        if multiplexed:
+            streams: StreamPool = endpoint.streams
+            return streams.take(self.config.connection.max_requests_per_connection)
         pool: Pool = endpoint.pool
         connection = pool.take()
         if pool.closed:
@@ -203,21 +223,62 @@ class Cluster:
             connection.sent = connection.received = False
         return connection
 
-    async def lease(self, endpoint: Endpoint) -> Http1Connection:
-        """An idle or a new connection; give it back with `give` or `discard`, whatever happens.
+    async def lease(self, endpoint: Endpoint, *, multiplexed: bool = False) -> Lease:
+        """An idle or a new connection, or a stream of one; give it back with `give` or `discard`, whatever happens.
 
         Raises ProxyFault UO when the pending queue is full, UF when connecting fails.
         """
-        return self.take(endpoint) or await self._open_or_wait(endpoint)
+        while multiplexed and (opening := endpoint.streams.opening) is not None:
+            await opening.finished()
+            lease = self.take(endpoint, multiplexed=True)
+            if lease is not None:
+                return lease
+        return self.take(endpoint, multiplexed=multiplexed) or await self._open_or_wait(endpoint, multiplexed)
 
-    async def _open_or_wait(self, endpoint: Endpoint) -> Http1Connection:
+    async def _open_or_wait(self, endpoint: Endpoint, multiplexed: bool) -> Lease:
         if not self.limits.try_admit_connection():
             self.stats.upstream_cx_overflow.inc()
             if not (self._close_one_idle() and self.limits.try_admit_connection()):
-                return await self._wait_for_connection(endpoint)
-        return await self._open(endpoint)
+                return await self._wait_for_connection(endpoint, multiplexed)
+        return await self._open(endpoint, multiplexed)
 
-    async def _open(self, endpoint: Endpoint) -> Http1Connection:
+    async def _open(self, endpoint: Endpoint, multiplexed: bool) -> Lease:
+        return await (self._open_shared(endpoint) if multiplexed else self._open_own(endpoint))
+
+    async def _open_shared(self, endpoint: Endpoint) -> Http2Lease:
+        pool: StreamPool = endpoint.streams
+        assert self._nursery is not None
+        opening = pool.opening = Opening()
+        try:
+            transport = await open_connection(self.config, endpoint.config, self._identity())
+        except BaseException as exc:
+            if isinstance(exc, faults.ProxyFault):
+                self._count_failed(endpoint, exc)
+                opening.fault = exc
+            self._release_connection()
+            raise
+        finally:
+            pool.opening = None
+            opening.done.set()
+        self._count_opened(endpoint)
+        codec = http2_client(self._http2_limits, self._engine, self.clock)
+        connection = Http2Connection(transport, codec, endpoint, self.clock(), self._wake_one)
+        connection.closing = pool is not endpoint.streams  # drained meanwhile: for this request alone
+        pool.connections.append(connection)
+        self._nursery.start_soon(connection.run, self._batch(), lambda ended: self._shared_ended(pool, ended))
+        return connection.lease()
+
+    def _shared_ended(self, pool: StreamPool, connection: Http2Connection) -> None:
+        pool.connections.remove(connection)
+        for reason, count in connection.codec.counts.items():
+            self._refused("upstream_codec", reason, count)
+        if connection.codec.failed:
+            self.stats.upstream_cx_protocol_error.inc()
+            self._refused("upstream_http2", connection.codec.failed, 1)
+        self._count_closed_one(connection.endpoint)
+        self._release_connection()
+
+    async def _open_own(self, endpoint: Endpoint) -> Http1Connection:
         # the connection is counted; every way out but success uncounts it
         pool = endpoint.pool
         try:
@@ -234,7 +295,7 @@ class Cluster:
         codec = http1_client(self._codec_limits, self._engine)
         return Http1Connection(transport, codec, endpoint, pool, self.clock())
 
-    async def _wait_for_connection(self, endpoint: Endpoint) -> Http1Connection:
+    async def _wait_for_connection(self, endpoint: Endpoint, multiplexed: bool) -> Lease:
         if not self.limits.try_admit_pending():
             self.stats.upstream_rq_pending_overflow.inc()
             raise faults.overflow()
@@ -248,13 +309,13 @@ class Cluster:
                 except BaseException:
                     self._give_up_turn(turn)
                     raise
-                connection = self.take(endpoint)
+                connection = self.take(endpoint, multiplexed=multiplexed)
                 if connection is not None:
                     return connection
                 if self.limits.try_admit_connection() or (
                     self._close_one_idle() and self.limits.try_admit_connection()
                 ):
-                    return await self._open(endpoint)
+                    return await self._open(endpoint, multiplexed)
                 turn = trio.Event()
                 self._waiting.appendleft(turn)  # a newcomer was quicker; whoever waited longest stays first
         finally:
@@ -276,10 +337,17 @@ class Cluster:
             if endpoint.pool.idle:
                 self.discard(endpoint.pool.idle.pop(0), wake=False)
                 return True
+            for connection in endpoint.streams.connections:
+                if not connection.leased and not connection.closing:
+                    connection.close()  # its place is free when its task has ended, and then the queue moves on
+                    return False
         return False
 
-    def give(self, connection: Http1Connection, now: float) -> None:
+    def give(self, connection: Lease, now: float) -> None:
         """Back into the pool when it can serve again, else closed."""
+        if isinstance(connection, Http2Lease):
+            connection.finish(now, whole=True)
+            return
         endpoint = connection.endpoint
         connection.served += 1
         limit = self.config.connection.max_requests_per_connection
@@ -298,8 +366,11 @@ class Cluster:
         if self._waiting:
             self._wake_one()
 
-    def discard(self, connection: Http1Connection, *, wake: bool = True) -> None:
-        """Close a connection for good."""
+    def discard(self, connection: Lease, *, wake: bool = True) -> None:
+        """Close a connection for good, or reset a stream."""
+        if isinstance(connection, Http2Lease):
+            connection.finish(self.clock(), whole=False)
+            return
         connection.close()
         for reason, count in connection.codec.counts.items():
             self._refused("upstream_codec", reason, count)
@@ -337,6 +408,9 @@ class Cluster:
         endpoint.pool.drain()
         self._count_closed(endpoint)
         endpoint.pool = Pool()  # leased connections belong to the old one and are not taken back
+        for connection in tuple(endpoint.streams.connections):
+            connection.part()
+        endpoint.streams = StreamPool()
 
     async def open_tcp(self, endpoint: Endpoint) -> Transport:
         """A fresh connection for opaque bytes; hand it to `close_tcp` afterwards. Raises ProxyFault UO or UF."""
@@ -411,3 +485,6 @@ class Cluster:
                 endpoint.pool.expire(now, idle_timeout)
                 if endpoint.pool.closed:
                     self._count_closed(endpoint)
+            for connection in endpoint.streams.connections:
+                if connection.is_old(now, idle_timeout, self.config.connection.max_connection_duration):
+                    connection.part()

@@ -15,7 +15,7 @@ class Endpoint:
     """`healthy` is the balancers' answer, kept up to date by the methods; read `state` for the word.
 
     `active` counts requests now; `rq_*` and `cx_*` are totals but for `cx_active`. `inflight` holds what
-    the exchange may cancel; `pool` belongs to the cluster; `outlier` and `check` to the two detectors.
+    the exchange may cancel; `pool` and `streams` belong to the cluster; `outlier` and `check` to the two detectors.
     """
 
     __slots__ = (
@@ -40,6 +40,7 @@ class Endpoint:
         "rq_success",
         "rq_timeout",
         "rq_total",
+        "streams",
         "weight",
     )
 
@@ -68,6 +69,7 @@ class Endpoint:
         """The cluster no longer has it; what is in flight ends, nothing new begins."""
         self.inflight: set[Any] = set()
         self.pool: Any = None
+        self.streams: Any = None
         self.outlier: Any = None
         self.check: Any = None
         self.healthy = endpoint.health == "healthy"

@@ -49,6 +49,11 @@ class Http1Connection:
         self.sent = False
         self.received = False
 
+    @property
+    def local(self) -> str:
+        """Own address."""
+        return self.transport.local
+
     async def send_request(self, head: RequestHead, body: bytes, end: End | None) -> None:
         """Send the head and what is there of the body, in one write; `end`: that was all of it."""
         codec = self.codec
@@ -119,6 +124,16 @@ class Http1Connection:
             raise faults.malformed(exc.reason) from exc
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise faults.terminated(sent=True, reused=self.served > 0) from exc
+
+    def tunnel(self) -> Transport:
+        """The upstream's bytes after an accepted upgrade."""
+        if early := self.codec.take_unread():
+            self.transport.unread(early)
+        return self.transport
+
+    def cut(self) -> None:
+        """End what is under way: who waits for the socket hears of it."""
+        self.transport.reset()
 
     def close(self) -> None:
         """Close at once."""

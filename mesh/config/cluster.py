@@ -79,7 +79,7 @@ class Cluster(Struct, frozen=True, omit_defaults=True):
 
     `discovery`: `eds` endpoints come by their own lane under the cluster's name; `dns` the endpoints'
     addresses are names to resolve; `original_dst` connect where the request says (PassthroughCluster);
-    `blackhole` refuse.
+    `blackhole` refuse. `protocol` downstream: HTTP/2 for requests that came by it, HTTP/1.1 for others.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Cluster(Struct, frozen=True, omit_defaults=True):
     namespace: str = ""
     port: int = 0
     subset: str = ""
-    protocol: Literal["http1", "http2", "tcp"] = "http1"
+    protocol: Literal["http1", "http2", "downstream", "tcp"] = "http1"
     lb_policy: Literal["round_robin", "least_request", "random"] = "least_request"
     breakers: CircuitBreakers = CircuitBreakers()
     connection: ConnectionSettings = ConnectionSettings()

@@ -7,7 +7,7 @@ Nothing waits longer than the pass: with one connection busy, the write leaves a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 MAX_BYTES: Final = 16 * 1024
 """Larger writes go straight to the socket: their cost is copying, and holding them would cost memory."""
-_MAX_WAITING: Final = 32  # transports; about a millisecond of other work that a write may be behind
+_MAX_WAITING: Final = 32  # writes; about a millisecond of other work that a write may be behind
+
+
+class Pending(Protocol):
+    """Something with a write to make."""
+
+    def flush_nowait(self) -> None: ...
 
 
 class WriteBatch(trio.abc.Instrument):
@@ -25,19 +31,20 @@ class WriteBatch(trio.abc.Instrument):
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
         self._token = trio.lowlevel.current_trio_token()
-        self._waiting: list[TcpTransport] = []
+        self._waiting: list[Pending] = []
 
-    def add(self, transport: TcpTransport) -> None:
-        """`transport` has a write to make."""
-        self._waiting.append(transport)
+    def add(self, pending: Pending) -> None:
+        """`pending` has a write to make."""
+        self._waiting.append(pending)
         if len(self._waiting) >= _MAX_WAITING:
             self.flush()
 
     def flush(self) -> None:
         """Make all writes now."""
-        waiting, self._waiting = self._waiting, []
-        for transport in waiting:
-            transport.flush_nowait()
+        while waiting := self._waiting:  # a flush may lead to another
+            self._waiting = []
+            for pending in waiting:
+                pending.flush_nowait()
 
     def before_io_wait(self, timeout: float) -> None:
         """The loop has nothing left to run: time to write."""

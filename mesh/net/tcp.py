@@ -48,6 +48,12 @@ class Transport(Protocol):
     async def send(self, data: bytes) -> None:
         """Hand all of `data` to the transport."""
 
+    def send_nowait(self, data: bytes) -> bool:
+        """Write what the socket takes at once. False: the rest is kept, and `drain` must end before the next write."""
+
+    async def drain(self) -> None:
+        """Write what `send_nowait` kept, as the socket takes it."""
+
     async def send_eof(self) -> None:
         """Tell the peer that no more is coming."""
 
@@ -178,6 +184,30 @@ class TcpTransport:
                     continue
                 except OSError as exc:
                     raise self._broken(exc) from exc
+
+    def send_nowait(self, data: bytes) -> bool:
+        if self._out:
+            self._out += data
+            return False
+        try:
+            sent = self._send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as exc:
+            raise self._broken(exc) from exc
+        self._out = data[sent:]
+        return not self._out
+
+    async def drain(self) -> None:
+        while self._out:
+            await wait_writable(self.sock)
+            try:
+                self._out = self._out[self._send(self._out) :]
+            except BlockingIOError:
+                continue
+            except OSError as exc:
+                self._out = b""
+                raise self._broken(exc) from exc
 
     async def send_eof(self) -> None:
         if self._out:

@@ -99,13 +99,23 @@ class TlsTransport:
             self._more = True
 
     async def send(self, data: bytes) -> None:
+        self._encrypt(data)
+        await self.inner.send(self._out.read())
+
+    def _encrypt(self, data: bytes) -> None:
         view = memoryview(data)
         try:
             while view:
                 view = view[self._object.write(view) :]
         except ssl.SSLError as exc:
             raise trio.BrokenResourceError(f"TLS: {exc.reason or exc}") from exc
-        await self.inner.send(self._out.read())
+
+    def send_nowait(self, data: bytes) -> bool:
+        self._encrypt(data)
+        return self.inner.send_nowait(self._out.read())
+
+    async def drain(self) -> None:
+        await self.inner.drain()
 
     async def send_eof(self) -> None:
         self._save_readable()

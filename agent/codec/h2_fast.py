@@ -1,0 +1,380 @@
+"""The fast HTTP/2 engine: libnghttp2, by way of ngh2, frames, compresses and schedules.
+
+The gate has seen every byte before, heads are judged by h2_heads.py, and windows open only for what was passed on. What
+the library refuses by itself it answers by itself; this only tells it apart in `counts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import ngh2
+
+from agent.codec.h2_gate import FrameGate
+from agent.codec.h2_heads import (
+    Field,
+    read_request,
+    read_response,
+    read_trailers,
+    request_fields,
+    response_fields,
+    trailer_fields,
+)
+from agent.codec.headers import Headers
+from agent.codec.http2 import (
+    ENHANCE_YOUR_CALM,
+    NO_ERROR,
+    PROTOCOL_ERROR,
+    DataReceived,
+    Event,
+    GoAwayReceived,
+    HeadReceived,
+    Http2Limits,
+    PongReceived,
+    SettingsReceived,
+    StreamReset,
+    TrailersReceived,
+)
+from agent.codec.message import ProtocolError, RequestHead, ResponseHead
+
+_PREFACE: Final = 24
+_MAX_INTERIM: Final = 32
+_ENABLE_PUSH, _MAX_STREAMS, _WINDOW, _MAX_HEAD, _CONNECT = 2, 3, 4, 6, 8
+_DEFAULT_STREAMS: Final = 100  # until the peer's SETTINGS have come
+_CONTROL: Final = 16 * 1024
+
+
+class FastConnection:
+    """Implements `agent.codec.http2.Http2`."""
+
+    __slots__ = (
+        "_closed",
+        "_core",
+        "_ending",
+        "_gate",
+        "_limits",
+        "_methods",
+        "_out",
+        "_server",
+        "counts",
+        "extended_connect",
+        "failed",
+        "max_streams",
+    )
+
+    def __init__(self, limits: Http2Limits, clock: Callable[[], float], *, server: bool) -> None:
+        self._limits = limits
+        self._server = server
+        self._gate = FrameGate(clock, limits.max_head_bytes, preface=_PREFACE if server else 0)
+        # The library's own limits end the connection: they stand far behind those that cost a request only.
+        self._core = ngh2.Connection(
+            ngh2.Role.SERVER if server else ngh2.Role.CLIENT,
+            ngh2.Configuration(
+                auto_window_update=False,
+                max_inbound_header_list_size=4 * limits.max_head_bytes + 64 * 1024,
+                max_inbound_header_count=max(1024, 4 * limits.max_fields),
+                max_send_header_block_length=4 * limits.max_head_bytes + 64 * 1024,
+                max_continuations=64,
+            ),
+        )
+        settings = {_WINDOW: limits.stream_window, _MAX_HEAD: limits.max_head_bytes}
+        if server:
+            settings |= {_MAX_STREAMS: limits.max_concurrent_streams, _CONNECT: 1}
+        else:
+            settings |= {_ENABLE_PUSH: 0}
+        self._core.initiate_connection(settings)
+        self._core.set_local_window_size(limits.connection_window)
+        self._methods: dict[int, list[bytes | int]] = {}
+        """Streams whose head was given out or asked for; of a client's: the request's method, informational heads."""
+        self._ending: set[int] = set()
+        """Streams that were reset by the peer or by us, until the library has forgotten them."""
+        self._out = b""
+        self._closed = False
+        self.failed = ""
+        self.counts: dict[str, int] = {}
+        self.max_streams = _DEFAULT_STREAMS
+        self.extended_connect = False
+
+    @property
+    def in_head(self) -> bool:
+        """Whether a header block waits for its end."""
+        return self._gate.in_block
+
+    # From the peer
+
+    def receive_data(self, data: bytes) -> list[Event]:
+        events: list[Event] = []
+        if self._closed:
+            return events
+        gate = self._gate
+        reason = gate.check(data)
+        if reason:
+            self._fail(reason, gate.code)
+            return events
+        core = self._core
+        try:
+            core.receive_data(data)
+        except ngh2.DenialOfServiceError:
+            self._collect(events)
+            self._break("head_flood", ENHANCE_YOUR_CALM)
+            return events
+        except ngh2.NGH2Error:
+            self._collect(events)
+            self._break("bad_preface" if self._server and not self._methods else "protocol_error", PROTOCOL_ERROR)
+            return events
+        self._collect(events)
+        if gate.padding:
+            for number, size in gate.padding:
+                self.consume(number, size)
+            gate.padding.clear()
+        # a GOAWAY of the library's own is told once it is pulled, and it goes before any data
+        if core.want_write and len(self._out) < _CONTROL:
+            self._out += self._pull(_CONTROL)
+        return events
+
+    def _collect(self, events: list[Event]) -> None:
+        for event in self._core.events():
+            if isinstance(event, ngh2.RequestReceived):
+                self._request(event, events)
+            elif isinstance(event, ngh2.DataReceived):
+                if event.stream_id in self._methods:
+                    data = event.data
+                    events.append(DataReceived(event.stream_id, data, len(data), event.end_stream))
+                else:
+                    self.consume(event.stream_id, len(event.data))
+            elif isinstance(event, ngh2.ResponseReceived):
+                self._response(event.stream_id, event.headers, events, end=event.end_stream)
+            elif isinstance(event, ngh2.StreamClosed):
+                self._stream_closed(event, events)
+            else:
+                self._rarer(event, events)
+
+    def _request(self, event: ngh2.RequestReceived, events: list[Event]) -> None:
+        number = event.stream_id
+        try:
+            head = read_request(event.headers, self._limits, self.counts, end=event.end_stream)
+        except ProtocolError as error:
+            self._refuse(number, error)
+            return
+        self._methods[number] = []
+        events.append(HeadReceived(number, head, event.end_stream))
+
+    def _refuse(self, number: int, error: ProtocolError) -> None:
+        """A request that is no request: answered where there is a status for it, else reset; its neighbours go on."""
+        self._count(error.reason)
+        if error.status in (417, 431):
+            self._core.send_response(
+                number, [(b":status", b"%d" % error.status), (b"content-length", b"0")], end_stream=True
+            )
+            self._out += self._pull(_CONTROL)  # a reset would take back what is queued
+            self._try_reset(number, NO_ERROR)
+        else:
+            self._try_reset(number, PROTOCOL_ERROR)
+        self._charge()
+
+    def _response(self, number: int, fields: Sequence[Field], events: list[Event], *, end: bool) -> None:
+        about = self._methods.get(number)
+        if about is None:
+            return
+        method = about[0]
+        assert isinstance(method, bytes)
+        try:
+            head = read_response(fields, self._limits, self.counts, method, end=end)
+            if head.status < 200:
+                about.append(head.status)
+                if len(about) > _MAX_INTERIM:
+                    raise ProtocolError(400, "too_many_interim")
+        except ProtocolError as error:
+            self._reset_bad(number, error.reason, events)
+            return
+        events.append(HeadReceived(number, head, end))
+
+    def _reset_bad(self, number: int, reason: str, events: list[Event]) -> None:
+        self._count(reason)
+        self._methods.pop(number, None)
+        self._try_reset(number, PROTOCOL_ERROR)
+        events.append(StreamReset(number, PROTOCOL_ERROR, False, reason))
+        self._charge()
+
+    def _stream_closed(self, event: ngh2.StreamClosed, events: list[Event]) -> None:
+        number = event.stream_id
+        known = self._methods.pop(number, None)
+        if number in self._ending:
+            self._ending.discard(number)
+        elif event.error_code != NO_ERROR:  # the library's own reset, perhaps of a stream that was never given out
+            self._count("malformed_message")
+            if known is not None:
+                events.append(StreamReset(number, event.error_code, False, "malformed_message"))
+            self._charge()
+
+    def _rarer(self, event: ngh2.Event, events: list[Event]) -> None:
+        if isinstance(event, ngh2.TrailersReceived):
+            number = event.stream_id
+            if number not in self._methods:
+                return
+            try:
+                trailers = read_trailers(event.headers, self._limits, self.counts)
+            except ProtocolError as error:
+                self._reset_bad(number, error.reason, events)
+                return
+            events.append(TrailersReceived(number, trailers))
+        elif isinstance(event, ngh2.InformationalResponseReceived):
+            self._response(event.stream_id, event.headers, events, end=False)
+        elif isinstance(event, ngh2.StreamReset):
+            self._ending.add(event.stream_id)
+            if self._methods.pop(event.stream_id, None) is not None:
+                events.append(StreamReset(event.stream_id, event.error_code, True))
+        elif isinstance(event, ngh2.GoAwayReceived):
+            events.append(GoAwayReceived(event.last_stream_id, event.error_code))
+        elif isinstance(event, ngh2.SettingsReceived):
+            settings = event.settings
+            self.max_streams = settings.get(_MAX_STREAMS, self.max_streams if self.extended_connect else 2**31 - 1)
+            self.extended_connect = self.extended_connect or settings.get(_CONNECT) == 1
+            events.append(SettingsReceived())
+        elif isinstance(event, ngh2.PingAcknowledged):
+            events.append(PongReceived(event.opaque_data))
+        elif isinstance(event, ngh2.ConnectionClosed):
+            self._closed = True
+            if event.error_code != NO_ERROR:
+                self.failed = self.failed or "protocol_error"
+
+    def _charge(self) -> None:
+        reason = self._gate.reset_forced()
+        if reason and not self.failed:
+            self._fail(reason, self._gate.code)
+
+    def _fail(self, reason: str, code: int) -> None:
+        """End the connection in the library's own words."""
+        self.failed = reason
+        self._count(reason)
+        try:
+            self._core.terminate_connection(code)
+            self._out += self._core.data_to_send()
+        except ngh2.NGH2Error:
+            self._break(reason, code)
+        self._closed = True
+
+    def _break(self, reason: str, code: int) -> None:
+        """The library has given up: write the GOAWAY in its place."""
+        self.failed = reason
+        self._count(reason)
+        self._closed = True
+        self._out += b"\0\0\x08\x07\0\0\0\0\0" + b"\0\0\0\0" + code.to_bytes(4, "big")
+
+    def _count(self, reason: str) -> None:
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+
+    # To the peer
+
+    def data_to_send(self, limit: int) -> bytes:
+        out = self._out
+        if out:
+            self._out = b""
+        elif self._closed:
+            return b""
+        else:
+            out = self._pull(limit)
+        self._gate.sent(len(out))
+        return out
+
+    def _pull(self, limit: int) -> bytes:
+        core = self._core
+        try:
+            out = core.data_to_send(limit)
+        except ngh2.NGH2Error:
+            self._break("protocol_error", PROTOCOL_ERROR)
+            return b""
+        if not core.want_read:
+            for event in core.events():
+                if isinstance(event, ngh2.ConnectionClosed):
+                    self._closed = True
+                    if event.error_code != NO_ERROR and not self.failed:
+                        self.failed = "protocol_error"
+                        self._count("protocol_error")
+        return out
+
+    def open_stream(self, head: RequestHead, *, end: bool) -> int:
+        fields = request_fields(head)
+        if self._closed or not self._core.can_send_request:
+            return 0
+        try:
+            number = self._core.send_request(fields, end_stream=end)
+        except (ngh2.NoAvailableStreamIDError, ngh2.ConnectionClosingError, ngh2.ConnectionStateError):
+            return 0
+        self._methods[number] = [head.method]
+        return number
+
+    def send_head(self, stream_id: int, head: ResponseHead, *, end: bool) -> None:
+        fields = response_fields(head)
+        if self._closed:
+            return
+        try:
+            if head.status < 200:
+                self._core.send_informational_response(stream_id, fields)
+            else:
+                self._core.send_response(stream_id, fields, end_stream=end)
+        except (ngh2.StreamProtocolError, ngh2.ConnectionStateError):
+            return  # the stream has ended meanwhile
+
+    def send_data(self, stream_id: int, data: bytes, *, end: bool = False) -> None:
+        if self._closed:
+            return
+        try:
+            self._core.send_data(stream_id, data, end_stream=end)
+        except (ngh2.StreamProtocolError, ngh2.ConnectionStateError):
+            return
+
+    def send_end(self, stream_id: int, trailers: Headers | None = None) -> None:
+        if self._closed:
+            return
+        try:
+            if trailers is not None and trailers.items:
+                self._core.send_trailers(stream_id, trailer_fields(trailers))
+            else:
+                self._core.end_stream(stream_id)
+        except (ngh2.StreamProtocolError, ngh2.ConnectionStateError):
+            return
+
+    def queued(self, stream_id: int) -> int:
+        if self._closed:
+            return 0
+        try:
+            return self._core.queued_body_size(stream_id)
+        except ngh2.NGH2Error:
+            return 0
+
+    def consume(self, stream_id: int, credit: int) -> None:
+        if self._closed or not credit:
+            return
+        try:
+            self._core.acknowledge_received_data(credit, stream_id)
+        except (ngh2.NGH2Error, ValueError):
+            return  # the library gives back by itself what came for a stream that it has closed
+
+    def reset(self, stream_id: int, code: int) -> None:
+        if self._methods.pop(stream_id, None) is not None:
+            self._try_reset(stream_id, code)
+
+    def _try_reset(self, stream_id: int, code: int) -> None:
+        if not self._closed:
+            self._ending.add(stream_id)
+            try:
+                self._core.reset_stream(stream_id, code)
+            except (ngh2.StreamProtocolError, ngh2.ConnectionStateError):
+                self._ending.discard(stream_id)
+
+    def ping(self, payload: bytes) -> None:
+        if not self._closed:
+            self._core.ping(payload)
+
+    def announce_shutdown(self) -> None:
+        if not self._closed:
+            self._core.send_shutdown_notice()
+
+    def goaway(self, code: int = NO_ERROR) -> None:
+        if not self._closed:
+            try:
+                self._core.send_goaway(code)
+            except ngh2.ConnectionStateError:
+                return

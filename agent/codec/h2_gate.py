@@ -1,0 +1,167 @@
+"""The framing gate of HTTP/2: reads frame headers in front of either engine, and ends connections that flood.
+
+What costs a peer little and us more is paid from token buckets, one for resets, one for frames that do nothing, one for
+window updates. The engines judge what frames mean; this only counts them and bounds header blocks.
+
+Reasons: first_frame_not_settings, frame_too_large, rapid_reset, control_flood, window_update_flood, continuation_flood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from agent.codec.http2 import ENHANCE_YOUR_CALM, FRAME_SIZE_ERROR, PROTOCOL_ERROR
+
+_DATA, _HEADERS, _PRIORITY, _RST, _SETTINGS, _PUSH, _PING, _GOAWAY, _WINDOW, _CONTINUATION = range(10)
+_END_STREAM: Final = 0x1
+_ACK: Final = 0x1
+_END_HEADERS: Final = 0x4
+_PADDED: Final = 0x8
+_MAX_FRAME: Final = 16384  # what our SETTINGS leave in force (RFC 9113 6.5.2)
+
+# A browser or a gRPC client cancels now and then; Envoy ends a connection at 500 streams of which half are reset
+# within a second, nghttp2 after a burst of 1000 and 33 a second.
+_RESETS: Final = (400, 100.0)
+# Pings, settings, priorities, empty data, unknown frames: Envoy queues 1000 answers, HAProxy counts glitches likewise.
+_CONTROLS: Final = (1000, 100.0)
+# Envoy allows 10 updates for each DATA frame sent; a frame of ours has 10 bytes at least.
+_UPDATES: Final = (2000, 100.0)
+_UPDATES_PER_BYTE: Final = 0.5
+# nghttp2 takes 8 CONTINUATIONs; frames of 16 KiB need four for the largest head that is not refused.
+_MAX_CONTINUATIONS: Final = 16
+
+
+class _Bucket:
+    """`level` tokens now, `rate` more a second up to `size`."""
+
+    __slots__ = ("_clock", "_then", "level", "rate", "size")
+
+    def __init__(self, size: int, rate: float, clock: Callable[[], float]) -> None:
+        self.size = float(size)
+        self.rate = rate
+        self.level = self.size
+        self._clock = clock
+        self._then = clock()
+
+    def spend(self) -> bool:
+        """Take one; False when there is none. The clock is asked only when the bucket runs low."""
+        self.level -= 1.0
+        if self.level >= 0.0:
+            return True
+        now = self._clock()
+        self.level = min(self.size, self.level + (now - self._then) * self.rate)
+        self._then = now
+        return self.level >= 0.0
+
+
+class FrameGate:
+    """Sees every byte before the engine does.
+
+    `in_block` is True while a header block waits for its end. `padding` collects, by stream, bytes of DATA frames that
+    the engine swallows and nobody else would give back to the peer's window.
+    """
+
+    __slots__ = (
+        "_block_bytes",
+        "_blocks_left",
+        "_controls",
+        "_fresh",
+        "_left",
+        "_max_block",
+        "_part",
+        "_resets",
+        "_updates",
+        "code",
+        "in_block",
+        "padding",
+    )
+
+    def __init__(self, clock: Callable[[], float], max_head_bytes: int, *, preface: int) -> None:
+        self._left = preface
+        self._part = b""
+        self._fresh = True
+        self._max_block = 4 * max_head_bytes + _MAX_FRAME
+        self._block_bytes = 0
+        self._blocks_left = 0
+        self._resets = _Bucket(*_RESETS, clock)
+        self._controls = _Bucket(*_CONTROLS, clock)
+        self._updates = _Bucket(*_UPDATES, clock)
+        self.code = PROTOCOL_ERROR
+        self.in_block = False
+        self.padding: list[tuple[int, int]] = []
+
+    def sent(self, size: int) -> None:
+        """So many bytes went to the peer: it may answer them with window updates."""
+        self._updates.level = min(self._updates.size, self._updates.level + size * _UPDATES_PER_BYTE)
+
+    def reset_forced(self) -> str:
+        """The peer made us reset a stream (CVE-2025-8671); a reason when it does that too often."""
+        if self._resets.spend():
+            return ""
+        return self._calm("rapid_reset")
+
+    def check(self, data: bytes) -> str:
+        """Look at the next bytes; why the connection must end, or ""."""
+        if self._part:
+            data = self._part + data
+            self._part = b""
+        position = self._left
+        end = len(data)
+        while end - position >= 9:
+            length = data[position] << 16 | data[position + 1] << 8 | data[position + 2]
+            kind = data[position + 3]
+            flags = data[position + 4]
+            if length > _MAX_FRAME:
+                self.code = FRAME_SIZE_ERROR
+                return "frame_too_large"
+            if self._fresh:
+                if kind != _SETTINGS:
+                    return "first_frame_not_settings"
+                self._fresh = False
+            if kind == _DATA:
+                if flags & _PADDED and length:
+                    if end - position < 10:
+                        break  # the next byte says how much of it is padding
+                    self._note_padding(data, position, length)
+                nothing = not length or (flags & _PADDED and data[position + 9] + 1 >= length)
+                if nothing and not flags & _END_STREAM and not self._controls.spend():
+                    return self._calm("control_flood")
+            elif kind in (_HEADERS, _CONTINUATION):
+                if reason := self._block(kind, flags, length):
+                    return reason
+            elif kind == _RST:
+                if not self._resets.spend():
+                    return self._calm("rapid_reset")
+            elif kind == _WINDOW:
+                if not self._updates.spend():
+                    return self._calm("window_update_flood")
+            elif not (flags & _ACK and kind in (_SETTINGS, _PING)) and not self._controls.spend():
+                return self._calm("control_flood")
+            position += 9 + length
+        if position <= end:
+            self._left = 0
+            self._part = data[position:]
+        else:
+            self._left = position - end
+        return ""
+
+    def _note_padding(self, data: bytes, position: int, length: int) -> None:
+        stream = int.from_bytes(data[position + 5 : position + 9], "big") & 0x7FFFFFFF
+        self.padding.append((stream, min(length, data[position + 9] + 1)))
+
+    def _block(self, kind: int, flags: int, length: int) -> str:
+        if kind == _HEADERS:
+            self._block_bytes = length
+            self._blocks_left = _MAX_CONTINUATIONS
+        else:
+            self._block_bytes += length
+            self._blocks_left -= 1
+            if self._blocks_left < 0 or self._block_bytes > self._max_block:
+                return self._calm("continuation_flood")
+        self.in_block = not flags & _END_HEADERS
+        return ""
+
+    def _calm(self, reason: str) -> str:
+        self.code = ENHANCE_YOUR_CALM
+        return reason

@@ -1,0 +1,275 @@
+"""HTTP/2 field lists and our heads: what RFC 9113 8 asks of them, and what a proxy adds so that HTTP/1 may follow.
+
+The same grammars as HTTP/1's gate (gate.py) judge method, path, authority and values, so that a request means the same
+whichever version it came by. Raised are ProtocolErrors: with status 400 the stream is reset as malformed, with 417 or
+431 it is answered.
+
+Reasons: those of gate.py, and pseudo_header, duplicate_pseudo_header, missing_pseudo_header, bad_scheme,
+host_mismatch, connection_field, bad_te, bad_field_value, content_length_mismatch, protocol_without_connect.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from agent.codec.gate import FORBIDDEN_TRAILERS, TEXT, check_underscores, is_host, is_target, is_token
+from agent.codec.h1_encode import all_tokens
+from agent.codec.headers import Headers
+from agent.codec.http2 import Http2Limits
+from agent.codec.message import CHUNKED, ProtocolError, RequestHead, ResponseHead
+
+Field = tuple[bytes, bytes]
+
+_COLON: Final = 0x3A
+_METHODS: Final = frozenset((b"GET", b"POST", b"PUT", b"DELETE", b"HEAD", b"OPTIONS", b"PATCH", b"TRACE"))
+_SCHEMES: Final = frozenset((b"http", b"https"))
+_PSEUDO: Final = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
+_NAME_BYTES: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz\n"
+_VALUE_BYTES: Final = TEXT + b"\n"
+_EDGE: Final = re.compile(rb"(?:^|\n)[ \t]|[ \t](?:\n|$)")
+_CONNECTION: Final = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
+_DROP: Final = _CONNECTION | {b"host", b"http2-settings"}
+_DROP_RESPONSE: Final = _CONNECTION | {b"http2-settings"}
+_FIELD_COST: Final = 4  # colon, space and line end of the same field in HTTP/1
+_MAX_DIGITS: Final = 18
+
+
+def read_request(fields: Sequence[Field], limits: Http2Limits, counts: dict[str, int], *, end: bool) -> RequestHead:
+    """The request that a header block makes; see `agent.codec.http2.HeadReceived`. Raises ProtocolError."""
+    pseudo: dict[bytes, bytes] = {}
+    for name, value in fields:
+        if not name or name[0] != _COLON:
+            break
+        if name in pseudo:
+            raise ProtocolError(400, "duplicate_pseudo_header")
+        pseudo[name] = value
+    if not pseudo.keys() <= _PSEUDO:
+        raise ProtocolError(400, "pseudo_header")
+    headers, size = read_fields(fields[len(pseudo) :], limits)
+    method = pseudo.get(b":method", b"")
+    if method not in _METHODS and not is_token(method):
+        raise ProtocolError(400, "bad_method")
+    index = headers.index
+    authority = _authority(pseudo, headers)
+    protocol = pseudo.get(b":protocol")
+    if method == b"CONNECT" and protocol is None:
+        if b":path" in pseudo or b":scheme" in pseudo:
+            raise ProtocolError(400, "pseudo_header")
+        path, scheme = b"", b"http"
+        if b":" not in authority:
+            raise ProtocolError(400, "bad_target_form")
+    else:
+        if protocol is not None and (method != b"CONNECT" or not is_token(protocol)):
+            raise ProtocolError(400, "protocol_without_connect")
+        path, scheme = _path_and_scheme(pseudo, method)
+    te = index.get(b"te")
+    if te is not None and te.lower() != b"trailers":
+        raise ProtocolError(400, "bad_te")
+    length = 0 if end else CHUNKED
+    if b"content-length" in index:
+        length = _length(index[b"content-length"])
+        if end and length:
+            raise ProtocolError(400, "content_length_mismatch")
+    expects = False
+    if b"expect" in index:
+        if index[b"expect"].lower() != b"100-continue":
+            raise ProtocolError(417, "bad_expectation")
+        expects = True
+    if limits.underscores != "allow":
+        check_underscores(headers, limits, counts)
+    return RequestHead(
+        method,
+        path or authority,
+        headers,
+        version=b"2",
+        scheme=scheme,
+        authority=authority,
+        path=path or authority,
+        content_length=length,
+        expect_continue=expects,
+        upgrade=protocol.lower() if protocol is not None else None,
+        size=size + sum(map(len, pseudo.values())),
+    )
+
+
+def _authority(pseudo: dict[bytes, bytes], headers: Headers) -> bytes:
+    authority = pseudo.get(b":authority")
+    host = headers.index.get(b"host")
+    if host is not None:
+        if authority is None:
+            authority = host
+        elif host.lower() != authority.lower():
+            raise ProtocolError(400, "host_mismatch")
+        headers.remove(b"host")
+    if authority is None:
+        raise ProtocolError(400, "missing_host")
+    if not is_host(authority):
+        raise ProtocolError(400, "bad_host")
+    return authority
+
+
+def _path_and_scheme(pseudo: dict[bytes, bytes], method: bytes) -> tuple[bytes, bytes]:
+    try:
+        path, scheme = pseudo[b":path"], pseudo[b":scheme"]
+    except KeyError:
+        raise ProtocolError(400, "missing_pseudo_header") from None
+    if scheme not in _SCHEMES:
+        scheme = scheme.lower()
+        if scheme not in _SCHEMES:
+            raise ProtocolError(400, "bad_scheme")
+    if not is_target(path):
+        raise ProtocolError(400, "fragment_in_target" if b"#" in path else "bad_target")
+    if path[0] != 0x2F and not (path == b"*" and method == b"OPTIONS"):
+        raise ProtocolError(400, "bad_target_form")
+    return path, scheme
+
+
+def read_response(
+    fields: Sequence[Field], limits: Http2Limits, counts: dict[str, int], method: bytes, *, end: bool
+) -> ResponseHead:
+    """The response that a header block makes, to a request of that method. Raises ProtocolError."""
+    if not fields or fields[0][0] != b":status":
+        raise ProtocolError(400, "missing_pseudo_header")
+    code = fields[0][1]
+    if len(code) != 3 or not code.isdigit() or not 100 <= int(code) <= 599 or code == b"101":
+        raise ProtocolError(400, "bad_status")
+    headers, size = read_fields(fields[1:], limits)
+    status = int(code)
+    length: int = 0 if end else CHUNKED
+    if b"content-length" in headers.index:
+        announced = _length(headers.index[b"content-length"])
+        bodyless = method == b"HEAD" or status in (204, 304)
+        if end and announced and not bodyless:
+            raise ProtocolError(400, "content_length_mismatch")
+        if not end:
+            length = announced
+    if status < 200 and end:
+        raise ProtocolError(400, "end_of_interim")
+    if limits.underscores != "allow":
+        check_underscores(headers, limits, counts)
+    return ResponseHead(status, headers, version=b"2", content_length=length, size=size)
+
+
+def read_fields(fields: Sequence[Field], limits: Http2Limits) -> tuple[Headers, int]:
+    """The regular fields of a block, cookie crumbs joined, and their size. Raises ProtocolError."""
+    if len(fields) > limits.max_fields:
+        raise ProtocolError(431, "too_many_fields")
+    if not fields:
+        return Headers(), 0
+    names, values = zip(*fields, strict=True)
+    name_text, value_text = b"\n".join(names), b"\n".join(values)
+    size = len(name_text) + len(value_text) + _FIELD_COST * len(fields)
+    if size > limits.max_head_bytes:
+        raise ProtocolError(431, "head_too_large")
+    if name_text.translate(None, _NAME_BYTES) or name_text.count(b"\n") != len(fields) - 1 or b"" in names:
+        late = any(name[:1] == b":" for name in names)
+        raise ProtocolError(400, "pseudo_header" if late else "bad_field_name")
+    if (
+        value_text.translate(None, _VALUE_BYTES)
+        or value_text.count(b"\n") != len(fields) - 1
+        or _EDGE.search(value_text) is not None
+    ):
+        raise ProtocolError(400, "bad_field_value")
+    headers = Headers.__new__(Headers)
+    headers.index = index = dict(fields)
+    headers.items = list(fields)
+    if len(index) != len(fields):
+        _join(headers)
+    if not _CONNECTION.isdisjoint(index):
+        raise ProtocolError(400, "connection_field")
+    return headers, size
+
+
+def _join(headers: Headers) -> None:
+    """Several fields of one name: cookies become one field (RFC 9113 8.2.3), others are joined in the index."""
+    crumbs = [value for name, value in headers.items if name == b"cookie"]
+    if len(crumbs) > 1:
+        cookie = b"; ".join(crumbs)
+        first = next(at for at, item in enumerate(headers.items) if item[0] == b"cookie")
+        rest = [item for item in headers.items[first + 1 :] if item[0] != b"cookie"]
+        headers.items = [*headers.items[:first], (b"cookie", cookie), *rest]
+    index: dict[bytes, bytes] = {}
+    for name, value in headers.items:
+        index[name] = index[name] + b", " + value if name in index else value
+    headers.index = index
+
+
+def _length(value: bytes) -> int:
+    if value.isdigit() and len(value) <= _MAX_DIGITS:
+        return int(value)
+    raise ProtocolError(400, "duplicate_content_length" if b"," in value else "bad_content_length")
+
+
+def read_trailers(fields: Sequence[Field], limits: Http2Limits, counts: dict[str, int]) -> Headers:
+    """Trailers without the fields that may not come so late. Raises ProtocolError."""
+    trailers, _ = read_fields(fields, limits)
+    if limits.underscores != "allow":
+        check_underscores(trailers, limits, counts)
+    for name in [name for name in trailers.index if name in FORBIDDEN_TRAILERS or name.startswith(b"x-forwarded-")]:
+        trailers.remove(name)
+        counts["trailer_field_dropped"] = counts.get("trailer_field_dropped", 0) + 1
+    return trailers
+
+
+# --- to send
+
+
+def request_fields(head: RequestHead) -> list[Field]:
+    """The header block of a request. Raises ProtocolError (500, `bad_field_to_send`)."""
+    authority = head.authority
+    if head.upgrade is not None:
+        pseudo = [
+            (b":method", b"CONNECT"),
+            (b":protocol", head.upgrade),
+            (b":scheme", head.scheme),
+            (b":authority", authority),
+            (b":path", head.path),
+        ]
+    elif head.method == b"CONNECT":
+        pseudo = [(b":method", b"CONNECT"), (b":authority", authority)]
+    else:
+        pseudo = [
+            (b":method", head.method),
+            (b":scheme", head.scheme),
+            (b":authority", authority),
+            (b":path", head.path),
+        ]
+    _check_values(value for _, value in pseudo)
+    length = b"%d" % head.content_length if head.content_length > 0 else b""
+    if length and head.upgrade is None and b"content-length" not in head.headers.index:
+        pseudo.append((b"content-length", length))
+    return pseudo + fields_to_send(head.headers, _DROP)
+
+
+def response_fields(head: ResponseHead) -> list[Field]:
+    """The header block of a response. Raises ProtocolError (500, `bad_field_to_send`)."""
+    return [(b":status", b"%d" % head.status), *fields_to_send(head.headers, _DROP_RESPONSE)]
+
+
+def fields_to_send(headers: Headers, drop: frozenset[bytes]) -> list[Field]:
+    """Fields with lower-case names, but those in `drop`. Raises ProtocolError (500, `bad_field_to_send`)."""
+    index = headers.index
+    if index.keys().isdisjoint(drop):
+        fields = [(name.lower(), value) for name, value in headers.items]
+    else:
+        fields = [(lower, value) for name, value in headers.items if (lower := name.lower()) not in drop]
+    te = index.get(b"te")
+    if te is not None and te.strip().lower() != b"trailers":
+        fields = [field for field in fields if field[0] != b"te"]
+    if not all_tokens(index.keys()):
+        raise ProtocolError(500, "bad_field_to_send")
+    _check_values(index.values())
+    return fields
+
+
+def trailer_fields(trailers: Headers) -> list[Field]:
+    """The header block of trailers. Raises ProtocolError (500, `bad_field_to_send`)."""
+    return fields_to_send(trailers, FORBIDDEN_TRAILERS)
+
+
+def _check_values(values: Iterable[bytes]) -> None:
+    text = b"".join(values)
+    if b"\n" in text or b"\r" in text or b"\0" in text:
+        raise ProtocolError(500, "bad_field_to_send")
