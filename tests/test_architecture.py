@@ -65,6 +65,7 @@ NO_TRIO = (
     "agent/exchange/access_log_format.py",
     "agent/exchange/stats.py",
     "agent/upstream/balancer.py",
+    "agent/upstream/grpc_health.py",
     "agent/upstream/limits.py",
     "agent/upstream/outlier.py",
     "agent/upstream/endpoint.py",

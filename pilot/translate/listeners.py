@@ -149,12 +149,16 @@ def _inbound_cluster(
 
 def _health_check(node: Node) -> config.HealthCheck | None:
     """The thresholds are Istio's ReadinessProbe defaults; an app that starts or heals is found sooner."""
-    if not node.health_check:
+    way = node.health_check
+    if not way:
         return None
+    kind, _, grpc_service = ("", "", "") if way.startswith("/") else way.partition(":")
     return config.HealthCheck(
         interval=node.health_check_interval,
         unhealthy_interval=min(_UNHEALTHY_INTERVAL, node.health_check_interval),
-        path="" if node.health_check == "tcp" else node.health_check,
+        path="" if kind else way,
+        grpc=kind == "grpc",
+        grpc_service=grpc_service,
     )
 
 

@@ -129,6 +129,9 @@ def test_each_tcp_port_has_a_loopback_listener():
     [
         ("", 10.0, None),
         ("tcp", 10.0, config.HealthCheck(unhealthy_interval=0.5)),
+        ("grpc", 10.0, config.HealthCheck(unhealthy_interval=0.5, grpc=True)),
+        ("grpc:pkg.Books", 10.0, config.HealthCheck(unhealthy_interval=0.5, grpc=True, grpc_service="pkg.Books")),
+        ("/a:b", 10.0, config.HealthCheck(unhealthy_interval=0.5, path="/a:b")),
         ("/ready", 0.2, config.HealthCheck(interval=0.2, unhealthy_interval=0.2, path="/ready")),
     ],
 )
