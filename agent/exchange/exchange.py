@@ -11,7 +11,7 @@ from typing import Final
 import trio
 
 from agent.codec.headers import Headers
-from agent.codec.message import ProtocolError, ResponseHead
+from agent.codec.message import End, ProtocolError, ResponseHead
 from agent.dataplane import Dataplane, Downstream
 from agent.exchange import faults, forwarding, reply
 from agent.exchange.authorization import authorize_request
@@ -223,6 +223,17 @@ async def _send_whole(stream: Stream, head: ResponseHead, body: bytes, record: R
             return  # the rest has not come: the driver closes, lingering
 
 
+async def _end_call(stream: Stream, fault: ProxyFault, record: Record) -> None:
+    """A gRPC response has its status at its end: a fault can be told even when it has begun."""
+    fault.tell_begun()
+    stream.write_end(End(reply.grpc_trailers(fault, record)))
+    try:
+        await stream.flush()
+    except ProxyFault:
+        record.flags += ("DC",)
+        stream.close()
+
+
 async def _answer_fault(stream: Stream, fault: ProxyFault, record: Record, dataplane: Dataplane) -> None:
     if fault.flag and fault.flag not in record.flags:
         record.flags += (fault.flag,)
@@ -235,9 +246,11 @@ async def _answer_fault(stream: Stream, fault: ProxyFault, record: Record, datap
         record.termination_details = fault.details  # the answer is out; the driver closes the connection
         return
     if stream.started:
-        # too late for a status: the client must see that the message is cut
         record.termination_details = fault.details.replace("_before_response", "_after_response")
-        stream.abandon()
+        if record.grpc and stream.can_end:
+            await _end_call(stream, fault, record)
+        else:
+            stream.abandon()  # too late for a status: the client must see that the message is cut
         return
     record.details = fault.details
     keep_alive = not dataplane.draining and fault.origin != "downstream"

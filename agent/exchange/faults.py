@@ -51,6 +51,10 @@ class ProxyFault(Exception):
         """Word the body of a reset for a client whose request was tried more than once."""
         self.body = self.body.replace(b". " + _REASON, b". retried and the latest " + _REASON, 1)
 
+    def tell_begun(self) -> None:
+        """Word the body of a reset for a client whose response had begun."""
+        self.body = self.body.replace(b" before headers", b" after headers", 1)
+
 
 def connect_failed(why: str, *, timeout: bool = False) -> ProxyFault:
     """TCP or TLS towards the endpoint did not come up."""

@@ -94,12 +94,13 @@ class Forward:
         """When the try in flight is to be cut; the data plane's clock looks at it."""
 
     def cancel(self) -> None:
-        """Cut the try in flight: its upstream connection is reset, and so is a client that saw a response begin."""
+        """Cut the try in flight: its upstream connection is reset, and so is a client that saw a response begin, unless
+        it can be told why."""
         self._cut = True
         self._stream.attempt = None  # what is closed here is not a client that has gone
         if self._connection is not None:
             self._connection.cut()
-        if self._stream.started:
+        if self._stream.started and not (self._record.grpc and self._stream.can_end):
             self._stream.abandon()
 
     async def run(self) -> None:

@@ -51,10 +51,23 @@ def reply(
         grpc_status = grpc.status_of_http(status)
     record.grpc_status = str(grpc_status)
     headers.set(b"content-type", b"application/grpc")
+    _tell(headers, grpc_status, body)
+    return local_response(200, b"", headers, dataplane, keep_alive=keep_alive)
+
+
+def _tell(headers: Headers, grpc_status: int, body: bytes) -> None:
     headers.set(b"grpc-status", b"%d" % grpc_status)
     if body:
         headers.set(b"grpc-message", grpc.message(body))
-    return local_response(200, b"", headers, dataplane, keep_alive=keep_alive)
+
+
+def grpc_trailers(fault: ProxyFault, record: Record) -> Headers:
+    """How a gRPC response that had begun ends with a fault."""
+    trailers = Headers()
+    status = grpc.status_of_http(fault.status) if fault.grpc_status is None else fault.grpc_status
+    record.grpc_status = str(status)
+    _tell(trailers, status, fault.body)
+    return trailers
 
 
 def fault_response(
