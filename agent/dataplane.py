@@ -239,7 +239,7 @@ class Dataplane:
             if connection.deadline <= now:
                 connection.timed_out = True
                 connection.scope.cancel()
-        for side in self.exchanges:
+        for side in tuple(self.exchanges):
             if side.deadline <= now:
                 side.expire()
             elif side.attempt is not None and now - side.busy_since > _SLOW and side.hung_up():

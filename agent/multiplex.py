@@ -184,6 +184,7 @@ class Multiplexed(Generic[Stream]):
                 self._dispatch(event)
             if self.codec.failed:
                 return
+            self.received()
             self.kick()
 
     def _dispatch(self, event: Event) -> None:
@@ -217,6 +218,9 @@ class Multiplexed(Generic[Stream]):
             stream.put(event.data)
         if event.end:
             stream.put(END)
+
+    def received(self) -> None:
+        """All that one read brought has been handed on."""
 
     def head_received(self, event: HeadReceived) -> None:
         """A head arrived."""

@@ -202,7 +202,11 @@ class FastConnection:
         known = self._methods.pop(number, None)
         if number in self._ending:
             self._ending.discard(number)
-        elif event.error_code != NO_ERROR:  # the library's own reset, perhaps of a stream that was never given out
+            self._gate.was_reset(number)
+        elif event.error_code == NO_ERROR:
+            self._gate.closed(number)
+        else:  # the library's own reset, perhaps of a stream that was never given out
+            self._gate.was_reset(number)
             self._count("malformed_message")
             if known is not None:
                 events.append(StreamReset(number, event.error_code, False, "malformed_message"))

@@ -3,15 +3,17 @@
 What costs a peer little and us more is paid from token buckets, one for resets, one for frames that do nothing, one for
 window updates. The engines judge what frames mean; this only counts them and bounds header blocks.
 
-Reasons: first_frame_not_settings, frame_too_large, rapid_reset, control_flood, window_update_flood, continuation_flood.
+Reasons: first_frame_not_settings, frame_too_large, priority_on_stream_0, stream_closed, rapid_reset, control_flood,
+window_update_flood, continuation_flood.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from agent.codec.http2 import ENHANCE_YOUR_CALM, FRAME_SIZE_ERROR, PROTOCOL_ERROR
+from agent.codec.http2 import ENHANCE_YOUR_CALM, FRAME_SIZE_ERROR, PROTOCOL_ERROR, STREAM_CLOSED
 
 _DATA, _HEADERS, _PRIORITY, _RST, _SETTINGS, _PUSH, _PING, _GOAWAY, _WINDOW, _CONTINUATION = range(10)
 _END_STREAM: Final = 0x1
@@ -28,6 +30,7 @@ _CONTROLS: Final = (1000, 100.0)
 # Envoy allows 10 updates for each DATA frame sent; a frame of ours has 10 bytes at least.
 _UPDATES: Final = (2000, 100.0)
 _UPDATES_PER_BYTE: Final = 0.5
+_FORGIVEN: Final = 1000  # streams that we have reset and whose late frames are still told from new ones
 # nghttp2 takes 8 CONTINUATIONs; frames of 16 KiB need four for the largest head that is not refused.
 _MAX_CONTINUATIONS: Final = 16
 
@@ -66,11 +69,15 @@ class FrameGate:
         "_block_bytes",
         "_blocks_left",
         "_controls",
+        "_forgiven",
         "_fresh",
+        "_highest",
         "_left",
         "_max_block",
         "_part",
         "_resets",
+        "_server",
+        "_streams",
         "_updates",
         "code",
         "in_block",
@@ -87,9 +94,23 @@ class FrameGate:
         self._resets = _Bucket(*_RESETS, clock)
         self._controls = _Bucket(*_CONTROLS, clock)
         self._updates = _Bucket(*_UPDATES, clock)
+        self._server = preface > 0
+        self._highest = 0
+        self._streams: set[int] = set()
+        self._forgiven: deque[int] = deque()
         self.code = PROTOCOL_ERROR
         self.in_block = False
         self.padding: list[tuple[int, int]] = []
+
+    def closed(self, stream: int) -> None:
+        """Both sides have ended it: nothing may come for it any more."""
+        self._streams.discard(stream)
+
+    def was_reset(self, stream: int) -> None:
+        """We have reset it; what its peer had sent before it knew is on the way still, and forgiven."""
+        if len(self._forgiven) == _FORGIVEN:
+            self._streams.discard(self._forgiven.popleft())
+        self._forgiven.append(stream)
 
     def sent(self, size: int) -> None:
         """So many bytes went to the peer: it may answer them with window updates."""
@@ -128,7 +149,8 @@ class FrameGate:
                 if nothing and not flags & _END_STREAM and not self._controls.spend():
                     return self._calm("control_flood")
             elif kind in (_HEADERS, _CONTINUATION):
-                if reason := self._block(kind, flags, length):
+                stream = int.from_bytes(data[position + 5 : position + 9], "big") & 0x7FFFFFFF
+                if reason := self._block(kind, flags, length, stream):
                     return reason
             elif kind == _RST:
                 if not self._resets.spend():
@@ -136,8 +158,11 @@ class FrameGate:
             elif kind == _WINDOW:
                 if not self._updates.spend():
                     return self._calm("window_update_flood")
-            elif not (flags & _ACK and kind in (_SETTINGS, _PING)) and not self._controls.spend():
-                return self._calm("control_flood")
+            elif not (flags & _ACK and kind in (_SETTINGS, _PING)):
+                if not self._controls.spend():
+                    return self._calm("control_flood")
+                if kind == _PRIORITY and not any(data[position + 5 : position + 9]):
+                    return "priority_on_stream_0"
             position += 9 + length
         if position <= end:
             self._left = 0
@@ -150,8 +175,14 @@ class FrameGate:
         stream = int.from_bytes(data[position + 5 : position + 9], "big") & 0x7FFFFFFF
         self.padding.append((stream, min(length, data[position + 9] + 1)))
 
-    def _block(self, kind: int, flags: int, length: int) -> str:
+    def _block(self, kind: int, flags: int, length: int, stream: int) -> str:
         if kind == _HEADERS:
+            if self._server and stream not in self._streams:
+                if stream <= self._highest:
+                    self.code = STREAM_CLOSED
+                    return "stream_closed"
+                self._highest = stream
+                self._streams.add(stream)
             self._block_bytes = length
             self._blocks_left = _MAX_CONTINUATIONS
         else:

@@ -34,6 +34,7 @@ class Http2Stream(MuxStream):
     """
 
     __slots__ = (
+        "_attempt",
         "_connection",
         "_held",
         "_held_head",
@@ -41,7 +42,6 @@ class Http2Stream(MuxStream):
         "_request_by",
         "_request_done",
         "_silence",
-        "attempt",
         "busy_since",
         "chain",
         "client_gone",
@@ -67,7 +67,7 @@ class Http2Stream(MuxStream):
         self._request_done = end
         self._held_head: ResponseHead | None = None
         self._held = b""
-        self.attempt: Cuttable | None = None
+        self._attempt: Cuttable | None = None
         self.busy_since = 0.0
         self.client_gone = False
         self.timed_out = False
@@ -82,6 +82,17 @@ class Http2Stream(MuxStream):
             self.put(END)
 
     # What the sweeper asks
+
+    @property
+    def attempt(self) -> Cuttable | None:
+        """What ends the try in flight, if there is one."""
+        return self._attempt
+
+    @attempt.setter
+    def attempt(self, attempt: Cuttable | None) -> None:
+        self._attempt = attempt
+        if attempt is not None and (self.client_gone or self.timed_out):
+            attempt.cancel()  # the end came before the try: between its steps, or before the exchange's task ran
 
     def expire(self) -> None:
         """The client was silent for too long, or does not take its response."""
@@ -249,6 +260,7 @@ class Http2Downstream(Multiplexed[Http2Stream]):
         self._connection_idle = chain.idle_timeout or settings.connection_idle_timeout or _NEVER
         self.idle = min(self._connection_idle, self.silence)
         self._most = settings.max_concurrent_streams + _UNWINDING
+        self._in_head = False
         self._leaving = False
         self._nursery: trio.Nursery
 
@@ -271,7 +283,7 @@ class Http2Downstream(Multiplexed[Http2Stream]):
         if self.codec.failed:
             dataplane.stats.refused("http2", self.codec.failed)
         elif self.downstream.timed_out:
-            dataplane.stats.refused("http2", "idle_timeout")
+            dataplane.stats.refused("http2", "request_headers_timeout" if self._in_head else "idle_timeout")
         await self._say_goodbye()
 
     async def _say_goodbye(self) -> None:
@@ -291,6 +303,18 @@ class Http2Downstream(Multiplexed[Http2Stream]):
         """No exchange is under way: the connection may be idle for so long."""
         self.downstream.busy = False
         self.downstream.deadline = self.dataplane.now + self._connection_idle
+
+    def received(self) -> None:
+        if self.codec.in_head:
+            if not self._in_head and self.dataplane.settings.request_headers_timeout:
+                self._in_head = True
+                self.downstream.deadline = self.dataplane.clock() + self.dataplane.settings.request_headers_timeout
+        elif self._in_head:
+            self._in_head = False
+            if self.streams:
+                self.downstream.deadline = _NEVER
+            else:
+                self._rest()
 
     def _part(self) -> None:
         """Draining: ask for no more requests, and close when none is left."""

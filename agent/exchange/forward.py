@@ -113,6 +113,8 @@ class Forward:
         await self.body.read(stream, dataplane.settings.request_body_buffer_bytes)
         if self.body.waited:
             self._now = dataplane.clock()
+        if stream.client_gone:
+            raise faults.client_gone()
         if self._now >= self._stated:
             raise faults.deadline_exceeded()
         if self._timeout and self.body.end is not None:
