@@ -47,6 +47,11 @@ class ProxyFault(Exception):
         self.reused = reused
         self.grpc_status = grpc_status
 
+    @property
+    def untouched(self) -> bool:
+        """The upstream says itself that it has done nothing with the request, so any request may be sent again."""
+        return self.reason == "remote_refused_stream_reset"
+
     def tell_retried(self) -> None:
         """Word the body of a reset for a client whose request was tried more than once."""
         self.body = self.body.replace(b". " + _REASON, b". retried and the latest " + _REASON, 1)
@@ -178,8 +183,9 @@ def late(status: int, details: str) -> ProxyFault:
     return ProxyFault("proxy", flag, details, status=status, body=b"stream timeout")
 
 
-def reset_by_upstream(*, refused: bool) -> ProxyFault:
-    """RST_STREAM or GOAWAY; `refused`: the upstream says that it has done nothing with the request (RFC 9113 8.7)."""
+def reset_by_upstream(*, refused: bool, reused: bool = False) -> ProxyFault:
+    """RST_STREAM or GOAWAY; `refused`: the upstream says that it has done nothing with the request (RFC 9113 8.7);
+    `reused`: because it parts with a connection that has served before."""
     reason = "remote_refused_stream_reset" if refused else "remote_reset"
     return ProxyFault(
         "upstream",
@@ -188,6 +194,7 @@ def reset_by_upstream(*, refused: bool) -> ProxyFault:
         body=_RESET + reason.replace("_", " ").encode(),
         reason=reason,
         sent=not refused,
+        reused=reused,
     )
 
 

@@ -310,8 +310,9 @@ class Forward:
         if not self._may_repeat() or fault.origin != "upstream":
             return False
         retry = self._retry
-        if fault.reused and not self._healed and self._stream.head.method in _IDEMPOTENT:
-            # the peer closed an idle connection as it was taken: not a failure of the request, so not a retry
+        harmless = fault.untouched or self._stream.head.method in _IDEMPOTENT
+        if fault.reused and harmless and not self._healed:
+            # the peer parted with the connection as it was taken: not a failure of the request, so not a retry
             self._healed = retry.immediate = True
             self._record.attempts -= 1
             self._tried.pop()
