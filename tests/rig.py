@@ -440,6 +440,7 @@ class Serving:
         self.dataplane.access_log = self.access_log  # type: ignore[assignment]
         self.dataplane.format_access_log = self.access_log.format
         self.listeners: Listeners
+        self.nursery: trio.Nursery
         self._plan: Plan | None = None
 
     def apply(self, given: config.Snapshot) -> list[Rejected]:
@@ -456,6 +457,7 @@ class Serving:
             identity=lambda: self.dataplane.identity,
             stats=self.stats.cluster(settings.name),
             codec_limits=CodecLimits(),
+            nursery=self.nursery,
             batch=lambda: self.dataplane.batch,
             refused=self.stats.refused,
         )
@@ -501,6 +503,7 @@ async def serving(
     """Serve a snapshot for the body: listeners, connections, sweeper and write batch of an agent."""
     made = Serving(settings or Settings(), identity, role)
     async with trio.open_nursery() as services:
+        made.nursery = services
         batch = made.dataplane.batch = WriteBatch(services)
         trio.lowlevel.add_instrument(batch)
         try:
@@ -556,7 +559,10 @@ def idle_counts(*clusters: Cluster) -> Iterator[None]:
     """After the body nothing is held of these clusters but their idle connections."""
     yield
     for each in clusters:
-        idle = {name: len(e.pool.idle) for name, e in each.endpoints.items()}
+        idle = {
+            name: len(e.pool.idle) + sum(not shared.leased for shared in e.streams.connections)
+            for name, e in each.endpoints.items()
+        }
         assert each.limits.connections.held == sum(idle.values())
         assert {name: e.cx_active for name, e in each.endpoints.items()} == idle
         assert each.stats.upstream_cx_active.value == sum(idle.values())

@@ -115,6 +115,11 @@ class Http1Stream:
         return self._request_done
 
     @property
+    def can_end(self) -> bool:
+        """Never: a response that has begun is cut by a reset."""
+        return False
+
+    @property
     def lateness(self) -> tuple[int, str]:
         """Status and reason of an exchange that the sweeper ends now."""
         if self._request_done:

@@ -113,6 +113,12 @@ class Http2Stream(MuxStream):
         return False
 
     @property
+    def can_end(self) -> bool:
+        """Whether trailers would end the response now: it has begun, and nothing of it waits for the client."""
+        open_ = self.started and not (self.complete or self.over or self.tunnelled)
+        return open_ and not self.mux.codec.queued(self.number)
+
+    @property
     def lateness(self) -> tuple[int, str]:
         """Status and reason of an exchange that the sweeper ends now."""
         if self._request_done:
@@ -371,6 +377,8 @@ class Http2Downstream(Multiplexed[Http2Stream]):
             self.finishing.append(stream)
             self.kick()
         else:
+            if not stream.over and not stream.request_done:
+                self.outbox.flush()  # the RST_STREAM that follows would drop trailers that are queued
             self.finished(stream)
 
     def finished(self, stream: Http2Stream) -> None:

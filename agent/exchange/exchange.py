@@ -11,17 +11,19 @@ from typing import Final
 import trio
 
 from agent.codec.headers import Headers
-from agent.codec.message import ProtocolError, ResponseHead
+from agent.codec.message import End, ProtocolError, ResponseHead
 from agent.dataplane import Dataplane, Downstream
 from agent.exchange import faults, forwarding, reply
 from agent.exchange.authorization import authorize_request
 from agent.exchange.canonical import is_odd, location
 from agent.exchange.faults import ProxyFault
 from agent.exchange.forward import Forward
+from agent.exchange.grpc import is_grpc
 from agent.exchange.record import Record
 from agent.exchange.relay import Stream
 from agent.exchange.tunnel import connect_tunnel
 from agent.route.action import CompiledRoute
+from agent.route.rewrite import set_authority
 
 _PROTOCOLS: Final = {b"1.1": "HTTP/1.1", b"2": "HTTP/2"}
 
@@ -29,6 +31,8 @@ _PROTOCOLS: Final = {b"1.1": "HTTP/1.1", b"2": "HTTP/2"}
 async def exchange(stream: Stream, dataplane: Dataplane) -> None:
     """Serve the request that `stream` holds. Faults of either side end here; only cancellation passes through."""
     downstream = stream.downstream
+    if stream.chain.authority:
+        set_authority(stream.head, stream.chain.authority.encode())
     record = Record(dataplane.clock())
     stream.busy_since = record.start
     _describe(record, stream, downstream)
@@ -76,6 +80,7 @@ def _describe(record: Record, stream: Stream, downstream: Downstream) -> None:
     record.path = head.path
     record.authority = head.authority
     record.protocol = _PROTOCOLS.get(head.version, "HTTP/1.0")
+    record.grpc = is_grpc(head.headers)
     record.user_agent = head.headers.index.get(b"user-agent", b"")
     record.inbound = downstream.config.direction == "inbound"
     record.downstream_remote = downstream.transport.remote
@@ -142,7 +147,7 @@ async def _canonicalize(stream: Stream, record: Record, dataplane: Dataplane) ->
     head.path = path
     if not redirect:
         return False
-    if (head.headers.get(b"content-type") or b"").startswith(b"application/grpc"):
+    if record.grpc:
         raise faults.bad_path()  # gRPC knows no redirects
     record.details = "path_normalization_failed"
     headers = Headers()
@@ -166,16 +171,10 @@ async def _inject(route: CompiledRoute, stream: Stream, record: Record, dataplan
     record.flags += ("FI",)
     record.details = "fault_filter_abort"
     headers = Headers()
-    body = b"fault filter abort"
-    if abort.grpc_status is not None:
-        record.grpc_status = str(abort.grpc_status)
-        headers.add(b"content-type", b"application/grpc")
-        headers.add(b"grpc-status", record.grpc_status.encode())
-        headers.add(b"grpc-message", body)
-        body = b""
     headers.add(b"x-mesh-reply", b"FI fault_filter_abort")
     headers.add(b"x-request-id", record.request_id)
-    await _send_local(stream, abort.status, body, headers, record, dataplane)
+    body = b"fault filter abort"
+    await _send_local(stream, abort.status, body, headers, record, dataplane, grpc_status=abort.grpc_status)
 
 
 async def _answer_here(stream: Stream, route: CompiledRoute, record: Record, dataplane: Dataplane) -> None:
@@ -199,8 +198,11 @@ async def _send_local(
     record: Record,
     dataplane: Dataplane,
     route: CompiledRoute | None = None,
+    grpc_status: int | None = None,
 ) -> None:
-    head, body = reply.local_response(status, body, headers, dataplane, keep_alive=not dataplane.draining)
+    head, body = reply.reply(
+        status, body, headers, record, dataplane, keep_alive=not dataplane.draining, grpc_status=grpc_status
+    )
     if route is not None:
         route.finalize_response(head, stream.head, None, record)
     await _send_whole(stream, head, body, record)
@@ -221,6 +223,17 @@ async def _send_whole(stream: Stream, head: ResponseHead, body: bytes, record: R
             return  # the rest has not come: the driver closes, lingering
 
 
+async def _end_call(stream: Stream, fault: ProxyFault, record: Record) -> None:
+    """A gRPC response has its status at its end: a fault can be told even when it has begun."""
+    fault.tell_begun()
+    stream.write_end(End(reply.grpc_trailers(fault, record)))
+    try:
+        await stream.flush()
+    except ProxyFault:
+        record.flags += ("DC",)
+        stream.close()
+
+
 async def _answer_fault(stream: Stream, fault: ProxyFault, record: Record, dataplane: Dataplane) -> None:
     if fault.flag and fault.flag not in record.flags:
         record.flags += (fault.flag,)
@@ -233,13 +246,15 @@ async def _answer_fault(stream: Stream, fault: ProxyFault, record: Record, datap
         record.termination_details = fault.details  # the answer is out; the driver closes the connection
         return
     if stream.started:
-        # too late for a status: the client must see that the message is cut
         record.termination_details = fault.details.replace("_before_response", "_after_response")
-        stream.abandon()
+        if record.grpc and stream.can_end:
+            await _end_call(stream, fault, record)
+        else:
+            stream.abandon()  # too late for a status: the client must see that the message is cut
         return
     record.details = fault.details
     keep_alive = not dataplane.draining and fault.origin != "downstream"
-    head, body = reply.fault_response(fault, stream.head, record, dataplane, keep_alive=keep_alive)
+    head, body = reply.fault_response(fault, record, dataplane, keep_alive=keep_alive)
     try:
         await _send_whole(stream, head, body, record)
     except ProxyFault:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
+from agent.exchange.grpc import DEADLINE_EXCEEDED
+
 _REASON = b"reset reason: "
 _RESET = b"upstream connect error or disconnect/reset before headers. " + _REASON
 
@@ -16,6 +18,7 @@ class ProxyFault(Exception):
     """`sent`: bytes of the request may have reached the upstream; `reused`: on a connection that had served before.
 
     `flag` is the access log's response flag, `reason` the reset reason (`remote_connection_failure`, …) or "".
+    `grpc_status` is set where a gRPC client is told something else than what `status` stands for.
     """
 
     def __init__(
@@ -30,6 +33,7 @@ class ProxyFault(Exception):
         transport: str = "",
         sent: bool = False,
         reused: bool = False,
+        grpc_status: int | None = None,
     ) -> None:
         super().__init__(details)
         self.origin = origin
@@ -41,10 +45,20 @@ class ProxyFault(Exception):
         self.transport = transport
         self.sent = sent
         self.reused = reused
+        self.grpc_status = grpc_status
+
+    @property
+    def untouched(self) -> bool:
+        """The upstream says itself that it has done nothing with the request, so any request may be sent again."""
+        return self.reason == "remote_refused_stream_reset"
 
     def tell_retried(self) -> None:
         """Word the body of a reset for a client whose request was tried more than once."""
         self.body = self.body.replace(b". " + _REASON, b". retried and the latest " + _REASON, 1)
+
+    def tell_begun(self) -> None:
+        """Word the body of a reset for a client whose response had begun."""
+        self.body = self.body.replace(b" before headers", b" after headers", 1)
 
 
 def connect_failed(why: str, *, timeout: bool = False) -> ProxyFault:
@@ -137,6 +151,19 @@ def route_timeout(status: int = 504) -> ProxyFault:
     return ProxyFault("proxy", "UT", "response_timeout", status=status, body=body, sent=True)
 
 
+def deadline_exceeded() -> ProxyFault:
+    """The deadline that a gRPC client stated (grpc-timeout) is over."""
+    return ProxyFault(
+        "proxy",
+        "DT",
+        "max_duration_timeout",
+        status=504,
+        body=b"downstream duration timeout",
+        sent=True,
+        grpc_status=DEADLINE_EXCEEDED,
+    )
+
+
 def per_try_timeout() -> ProxyFault:
     """One attempt's timeout ran out."""
     return ProxyFault(
@@ -156,8 +183,9 @@ def late(status: int, details: str) -> ProxyFault:
     return ProxyFault("proxy", flag, details, status=status, body=b"stream timeout")
 
 
-def reset_by_upstream(*, refused: bool) -> ProxyFault:
-    """RST_STREAM or GOAWAY; `refused`: the upstream says that it has done nothing with the request (RFC 9113 8.7)."""
+def reset_by_upstream(*, refused: bool, reused: bool = False) -> ProxyFault:
+    """RST_STREAM or GOAWAY; `refused`: the upstream says that it has done nothing with the request (RFC 9113 8.7);
+    `reused`: because it parts with a connection that has served before."""
     reason = "remote_refused_stream_reset" if refused else "remote_reset"
     return ProxyFault(
         "upstream",
@@ -166,6 +194,7 @@ def reset_by_upstream(*, refused: bool) -> ProxyFault:
         body=_RESET + reason.replace("_", " ").encode(),
         reason=reason,
         sent=not refused,
+        reused=reused,
     )
 
 

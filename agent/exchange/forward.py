@@ -11,10 +11,13 @@ from typing import Final
 
 import trio
 
+from agent.codec.headers import Headers
 from agent.codec.message import ProtocolError, ResponseHead
 from agent.dataplane import Dataplane
 from agent.exchange import faults, forwarding
+from agent.exchange.deadline import NEVER, announce, stated_timeout, within_callers
 from agent.exchange.faults import ProxyFault
+from agent.exchange.grpc import http_of_status, status_number
 from agent.exchange.record import Record
 from agent.exchange.relay import RequestBody, Stream, relay_request, relay_response
 from agent.exchange.retry import CONTROL_HEADERS, Retry
@@ -23,7 +26,6 @@ from agent.route.action import CompiledRoute, WeightedTarget
 from agent.upstream.cluster import Cluster, Lease
 from agent.upstream.endpoint import Endpoint
 
-_NEVER: Final = float("inf")
 _LONGEST: Final = 3600.0  # seconds for a response to begin where no timeout is set: no wait is without an end
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})  # RFC 9110 9.2.2
 
@@ -45,6 +47,7 @@ class Forward:
         "_retry",
         "_retrying",
         "_route",
+        "_stated",
         "_stream",
         "_target",
         "_timeout",
@@ -68,10 +71,16 @@ class Forward:
         self._cluster: Cluster = target.upstream
         self._record = record
         self._dataplane = dataplane
-        self._deadline = _NEVER
+        self._deadline = NEVER
+        self._stated = NEVER
+        """When a gRPC client gives up."""
         self._now = dataplane.clock() if record.flags else record.start  # a delay may have been injected
         self._retry = Retry.of(route.retry, stream.head)
         self._timeout = route.timeout if self._retry.timeout is None else self._retry.timeout
+        if record.inbound and record.mtls:
+            self._timeout = within_callers(self._timeout, stream.head.headers)
+        if record.grpc:
+            self._hear_deadline()
         self._tried: list[Endpoint] = []
         self._healed = False
         self._retrying = False
@@ -81,16 +90,17 @@ class Forward:
         self._cut = False
         self.body = RequestBody()
         self.committed = False
-        self.deadline = _NEVER
+        self.deadline = NEVER
         """When the try in flight is to be cut; the data plane's clock looks at it."""
 
     def cancel(self) -> None:
-        """Cut the try in flight: its upstream connection is reset, and so is a client that saw a response begin."""
+        """Cut the try in flight: its upstream connection is reset, and so is a client that saw a response begin, unless
+        it can be told why."""
         self._cut = True
         self._stream.attempt = None  # what is closed here is not a client that has gone
         if self._connection is not None:
             self._connection.cut()
-        if self._stream.started:
+        if self._stream.started and not (self._record.grpc and self._stream.can_end):
             self._stream.abandon()
 
     async def run(self) -> None:
@@ -105,8 +115,10 @@ class Forward:
             self._now = dataplane.clock()
         if stream.client_gone:
             raise faults.client_gone()
+        if self._now >= self._stated:
+            raise faults.deadline_exceeded()
         if self._timeout and self.body.end is not None:
-            self._deadline = self._now + self._timeout
+            self._deadline = min(self._stated, self._now + self._timeout)
         if not cluster.limits.try_admit_request():
             cluster.stats.upstream_rq_pending_overflow.inc()
             raise faults.overflow()
@@ -117,6 +129,14 @@ class Forward:
             cluster.limits.release_request()
             if self._retrying:
                 cluster.limits.release_retry()
+
+    def _hear_deadline(self) -> None:
+        """A gRPC client's own deadline begins with the request; the route's timeout is the most that it may be."""
+        stated = stated_timeout(self._stream.head.headers)
+        if stated is None:
+            self._dataplane.stats.refused("grpc", "bad_timeout")
+        elif stated != NEVER:
+            self._deadline = self._stated = self._record.start + min(stated, self._timeout or stated)
 
     def _drop_control(self) -> None:
         headers = self._stream.head.headers
@@ -160,11 +180,11 @@ class Forward:
         headers = self._stream.head.headers
         if not self._record.inbound:
             headers.set(b"x-envoy-attempt-count", b"%d" % self._record.attempts)
-        if self._timeout or per_try:
-            whole = self._timeout or _NEVER if self._deadline == _NEVER else self._deadline - now
-            budget = min(per_try or _NEVER, whole)
-            if budget != _NEVER and budget > 0:
-                headers.set(b"x-envoy-expected-rq-timeout-ms", b"%d" % (budget * 1000))
+        if self._timeout or per_try or self._stated != NEVER:
+            whole = self._timeout or NEVER if self._deadline == NEVER else self._deadline - now
+            left = min(per_try or NEVER, whole)
+            if left != NEVER:
+                announce(headers, left, grpc=self._record.grpc)
 
     async def _pick_original(self) -> Endpoint:
         head = self._stream.head
@@ -223,7 +243,7 @@ class Forward:
                         nursery.cancel_scope.cancel()
                 else:
                     if self._timeout:
-                        self._deadline = self.deadline = self._dataplane.clock() + self._timeout
+                        self._deadline = self.deadline = min(self._stated, self._dataplane.clock() + self._timeout)
                         self._dataplane.arm(self)
 
             nursery.start_soon(send_body)
@@ -258,11 +278,13 @@ class Forward:
         self._record.response_code = status
         self._prepare(response)
         if status == 101:
-            self.deadline = _NEVER
+            self.deadline = NEVER
             await relay_upgrade(self._stream, response, connection, self._dataplane)
             return True
         self._stream.write_head(response)
-        await relay_response(self._stream, connection)
+        trailers = await relay_response(self._stream, connection)
+        if self._record.grpc:
+            self._observe_grpc_end(endpoint, trailers)
         return True
 
     def _prepare(self, response: ResponseHead) -> None:
@@ -288,8 +310,9 @@ class Forward:
         if not self._may_repeat() or fault.origin != "upstream":
             return False
         retry = self._retry
-        if fault.reused and not self._healed and self._stream.head.method in _IDEMPOTENT:
-            # the peer closed an idle connection as it was taken: not a failure of the request, so not a retry
+        harmless = fault.untouched or self._stream.head.method in _IDEMPOTENT
+        if fault.reused and harmless and not self._healed:
+            # the peer parted with the connection as it was taken: not a failure of the request, so not a retry
             self._healed = retry.immediate = True
             self._record.attempts -= 1
             self._tried.pop()
@@ -329,16 +352,35 @@ class Forward:
     def _why_cut(self) -> ProxyFault:
         if self._stream.client_gone or self._stream.timed_out:
             return faults.cut(self._stream)
-        if self._dataplane.clock() >= self._deadline:
+        now = self._dataplane.clock()
+        if now >= self._deadline:
             self._cluster.stats.upstream_rq_timeout.inc()
+            if now >= self._stated:
+                return faults.deadline_exceeded()
             return faults.route_timeout(204 if self._retry.alt_response else 504)
         self._cluster.stats.upstream_rq_per_try_timeout.inc()
         return faults.per_try_timeout()
 
     def _observe_status(self, endpoint: Endpoint, response: ResponseHead) -> None:
-        if response.status >= 500:
-            endpoint.rq_error += 1
-        else:
-            endpoint.rq_success += 1
+        status = response.status
+        told = response.headers.index.get(b"grpc-status") if self._record.grpc else None
+        if told is not None:
+            status = http_of_status(status_number(told.decode("latin-1")))
+        if told is not None or not self._record.grpc:
+            _count(endpoint, ok=status < 500)
         if self._cluster.outlier is not None:
-            self._cluster.observe(endpoint, response.status)
+            self._cluster.observe(endpoint, status)
+
+    def _observe_grpc_end(self, endpoint: Endpoint, trailers: Headers | None) -> None:
+        """A call's status comes with its end, unless the head said it; without any, it has failed."""
+        if not self._record.grpc_status:
+            told = trailers.index.get(b"grpc-status", b"") if trailers is not None else b""
+            self._record.grpc_status = told.decode("latin-1")
+            _count(endpoint, ok=http_of_status(status_number(self._record.grpc_status)) < 500)
+
+
+def _count(endpoint: Endpoint, *, ok: bool) -> None:
+    if ok:
+        endpoint.rq_success += 1
+    else:
+        endpoint.rq_error += 1

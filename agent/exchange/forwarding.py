@@ -119,6 +119,8 @@ def enter_sidecar(head: RequestHead, rng: Random, *, tls: bool) -> bytes:
     """
     headers = head.headers
     index = headers.index
+    if b"x-envoy-internal" in index:
+        headers.remove(b"x-envoy-internal")  # for a proxy at the edge to say, of whoever came in there
     if b"x-forwarded-proto" not in index:
         headers.add(b"x-forwarded-proto", b"https" if tls else b"http")
     known = index.get(b"x-request-id")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from agent.exchange import grpc
 from agent.exchange.record import Record
 from mesh import config
 from mesh.feed.node import Node
@@ -121,16 +122,20 @@ def labels_of(record: Record, here: Place, principal: str, service: tuple[str, s
 
 def http_labels(record: Record, shared: Labels) -> Labels:
     """All labels of the HTTP metrics."""
-    status = record.grpc_status
-    if status and not (status.isascii() and status.isdigit() and len(status) <= 2):
-        status = "2"  # gRPC's UNKNOWN: the peer may write anything, a label may not
     return (
         *shared,
-        ("request_protocol", "grpc" if status else "http"),
+        ("request_protocol", "grpc" if record.grpc else "http"),
         ("response_code", str(record.response_code)),
-        ("grpc_response_status", status),
+        ("grpc_response_status", _grpc_status(record) if record.grpc else ""),
         *_outcome(record),
     )
+
+
+def _grpc_status(record: Record) -> str:
+    """The call's status; where none came, what the HTTP status stands for (a call without a status has failed)."""
+    if record.grpc_status:
+        return str(grpc.status_number(record.grpc_status))
+    return str(grpc.status_of_http(record.response_code)) if record.response_code else ""
 
 
 def tcp_labels(record: Record, shared: Labels) -> Labels:

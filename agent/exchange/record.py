@@ -25,6 +25,7 @@ class Record:
         "end",
         "flags",
         "forwarded_for",
+        "grpc",
         "grpc_status",
         "inbound",
         "method",
@@ -79,5 +80,8 @@ class Record:
         self.inbound = False
         self.mtls = False
         self.peer_principal = ""
+        self.grpc = False
+        """The request is a gRPC call."""
         self.grpc_status = ""
+        """As it came, in the response's head or its trailers."""
         self.attempts = 0

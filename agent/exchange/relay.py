@@ -6,6 +6,7 @@ from typing import Final, Protocol
 
 import trio
 
+from agent.codec.headers import Headers
 from agent.codec.message import End, RequestHead, ResponseHead
 from agent.dataplane import Cuttable, Downstream
 from agent.upstream.cluster import Lease
@@ -35,6 +36,8 @@ class Stream(Protocol):
 
     @property
     def request_done(self) -> bool: ...
+    @property
+    def can_end(self) -> bool: ...
     @property
     def lateness(self) -> tuple[int, str]: ...
     def next_event(self) -> bytes | End | None: ...
@@ -102,8 +105,8 @@ async def relay_request(stream: Stream, connection: Lease) -> None:
             return
 
 
-async def relay_response(stream: Stream, connection: Lease) -> None:
-    """Pass the response's body on until its end; what arrived in one read leaves in one write."""
+async def relay_response(stream: Stream, connection: Lease) -> Headers | None:
+    """Pass the response's body on until its end; what arrived in one read leaves in one write. Returns its trailers."""
     while True:
         event = connection.next_event()
         if event is None:
@@ -114,4 +117,4 @@ async def relay_response(stream: Stream, connection: Lease) -> None:
         else:
             stream.write_end(event)
             await stream.flush()
-            return
+            return event.trailers

@@ -6,18 +6,16 @@ the request id.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-from urllib.parse import quote
+from typing import TYPE_CHECKING
 
 from agent.codec.headers import Headers
-from agent.codec.message import RequestHead, ResponseHead
+from agent.codec.message import ResponseHead
+from agent.exchange import grpc
 from agent.exchange.faults import ProxyFault
 from agent.exchange.record import Record
 
 if TYPE_CHECKING:
     from agent.dataplane import Dataplane, Downstream
-
-_GRPC_STATUS: Final = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
 
 
 def local_response(
@@ -32,10 +30,50 @@ def local_response(
     return ResponseHead(status, headers, content_length=len(body), keep_alive=keep_alive), body
 
 
-def fault_response(
-    fault: ProxyFault, head: RequestHead, record: Record, dataplane: Dataplane, *, keep_alive: bool
+def reply(
+    status: int,
+    body: bytes,
+    headers: Headers,
+    record: Record,
+    dataplane: Dataplane,
+    *,
+    keep_alive: bool,
+    grpc_status: int | None = None,
 ) -> tuple[ResponseHead, bytes]:
-    """What the client gets for a fault; a gRPC client gets its own kind of answer (trailers-only)."""
+    """Head and body of a local reply in the kind that the client understands.
+
+    To a gRPC client, and to anybody when `grpc_status` is given, it is trailers-only: HTTP 200, a grpc-status (the
+    one that `status` stands for when none is given), and the body as grpc-message.
+    """
+    if not record.grpc and grpc_status is None:
+        return local_response(status, body, headers, dataplane, keep_alive=keep_alive)
+    if grpc_status is None:
+        grpc_status = grpc.status_of_http(status)
+    record.grpc_status = str(grpc_status)
+    headers.set(b"content-type", b"application/grpc")
+    _tell(headers, grpc_status, body)
+    return local_response(200, b"", headers, dataplane, keep_alive=keep_alive)
+
+
+def _tell(headers: Headers, grpc_status: int, body: bytes) -> None:
+    headers.set(b"grpc-status", b"%d" % grpc_status)
+    if body:
+        headers.set(b"grpc-message", grpc.message(body))
+
+
+def grpc_trailers(fault: ProxyFault, record: Record) -> Headers:
+    """How a gRPC response that had begun ends with a fault."""
+    trailers = Headers()
+    status = grpc.status_of_http(fault.status) if fault.grpc_status is None else fault.grpc_status
+    record.grpc_status = str(status)
+    _tell(trailers, status, fault.body)
+    return trailers
+
+
+def fault_response(
+    fault: ProxyFault, record: Record, dataplane: Dataplane, *, keep_alive: bool
+) -> tuple[ResponseHead, bytes]:
+    """What the client gets for a fault."""
     headers = Headers()
     reason = ",".join(record.flags) or "-"
     details = fault.details.partition("[")[0]  # which policy refused is not for the client
@@ -44,21 +82,15 @@ def fault_response(
         headers.add(b"x-request-id", record.request_id)
     if fault.flag == "UO":
         headers.add(b"x-envoy-overloaded", b"true")
-    if (head.headers.get(b"content-type") or b"").startswith(b"application/grpc"):
-        return _grpc_response(fault, headers, record, dataplane, keep_alive=keep_alive)
-    return local_response(fault.status, fault.body, headers, dataplane, keep_alive=keep_alive)
-
-
-def _grpc_response(
-    fault: ProxyFault, headers: Headers, record: Record, dataplane: Dataplane, *, keep_alive: bool
-) -> tuple[ResponseHead, bytes]:
-    status = _GRPC_STATUS.get(fault.status, 2)
-    record.grpc_status = str(status)
-    headers.add(b"content-type", b"application/grpc")
-    headers.add(b"grpc-status", b"%d" % status)
-    if fault.body:
-        headers.add(b"grpc-message", quote(fault.body, safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~").encode())
-    return local_response(200, b"", headers, dataplane, keep_alive=keep_alive)
+    return reply(
+        fault.status,
+        fault.body,
+        headers,
+        record,
+        dataplane,
+        keep_alive=keep_alive,
+        grpc_status=fault.grpc_status,
+    )
 
 
 def refused_record(downstream: Downstream, dataplane: Dataplane, status: int, reason: str) -> Record:

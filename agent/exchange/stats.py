@@ -162,6 +162,7 @@ class Stats:
             record.flags,
             record.details,
             record.mtls,
+            record.grpc,
             record.grpc_status,
             record.peer_principal,
             record.inbound,

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import trio
 
 from agent.codec import http1_client, http2_client
-from agent.codec.http2 import Http2Limits
+from agent.codec.http2 import Http2, Http2Limits
 from agent.codec.message import Limits as CodecLimits
 from agent.exchange import faults
 from agent.upstream.balancer import Balancer, compile_balancer, usable
@@ -265,7 +265,7 @@ class Cluster:
         connection = Http2Connection(transport, codec, endpoint, self.clock(), self._wake_one)
         connection.closing = pool is not endpoint.streams  # drained meanwhile: for this request alone
         pool.connections.append(connection)
-        self._nursery.start_soon(connection.run, self._batch(), lambda ended: self._shared_ended(pool, ended))
+        await self._nursery.start(connection.run, self._batch(), lambda ended: self._shared_ended(pool, ended))
         return connection.lease()
 
     def _shared_ended(self, pool: StreamPool, connection: Http2Connection) -> None:
@@ -430,6 +430,10 @@ class Cluster:
     async def open_check(self, endpoint: Endpoint) -> Transport:
         """A connection for an active health check; limits and counters do not see it. Raises ProxyFault UF."""
         return await open_connection(self.config, endpoint.config, self._identity())
+
+    def check_codec(self) -> Http2:
+        """A codec for a health check by gRPC."""
+        return http2_client(self._http2_limits, self._engine, self.clock)
 
     def close_tcp(self, endpoint: Endpoint, transport: Transport) -> None:
         """End what `open_tcp` began."""

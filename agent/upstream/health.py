@@ -12,8 +12,10 @@ from typing import TypeAlias
 
 import trio
 
+from agent.codec.http2 import Http2
 from agent.exchange.faults import ProxyFault
 from agent.upstream.endpoint import Endpoint
+from agent.upstream.grpc_health import HealthCall
 from mesh import config
 from mesh.net.tcp import Transport
 
@@ -68,6 +70,7 @@ async def check_cluster(
     endpoints: Callable[[], Iterable[Endpoint]],
     *,
     connect: Connect,
+    http2: Callable[[], Http2],
     rng: random.Random,
     changed: Callable[[Endpoint], None],
     judged: Callable[[Endpoint], None] = _nobody,
@@ -75,13 +78,14 @@ async def check_cluster(
 ) -> None:
     """Check all endpoints, wait, and again, until cancelled.
 
-    All endpoints of a round are asked at once; each has `rules.timeout` seconds. `counted` hears of every check
+    All endpoints of a round are asked at once; each has `rules.timeout` seconds. `http2` makes the codec of a check by
+    gRPC. `counted` hears of every check
     whether it succeeded, `judged` of endpoints with a new verdict (the first one too), `changed` of those whose
     `healthy` changed with it.
     """
 
     async def check(endpoint: Endpoint) -> None:
-        error = await _outcome(rules, endpoint, connect)
+        error = await _outcome(rules, endpoint, connect, http2)
         counted(not error)
         tally: Tally | None = endpoint.check
         if tally is None:
@@ -101,11 +105,11 @@ async def check_cluster(
         await trio.sleep(pause * (1 - _JITTER + 2 * _JITTER * rng.random()))
 
 
-async def _outcome(rules: config.HealthCheck, endpoint: Endpoint, connect: Connect) -> str:
+async def _outcome(rules: config.HealthCheck, endpoint: Endpoint, connect: Connect, http2: Callable[[], Http2]) -> str:
     error = f"no answer within {rules.timeout:g} s"
     with trio.move_on_after(rules.timeout):
         try:
-            error = await _ask(rules, endpoint, connect)
+            error = await _ask(rules, endpoint, connect, http2)
         except ProxyFault as fault:
             error = fault.transport or fault.reason
         except Exception as exc:  # whatever connecting or asking raises is one failed check, counted with its reason
@@ -113,24 +117,39 @@ async def _outcome(rules: config.HealthCheck, endpoint: Endpoint, connect: Conne
     return error
 
 
-async def _ask(rules: config.HealthCheck, endpoint: Endpoint, connect: Connect) -> str:
+async def _ask(rules: config.HealthCheck, endpoint: Endpoint, connect: Connect, http2: Callable[[], Http2]) -> str:
     """One check; what is wrong, or ""."""
     transport = await connect(endpoint)
     try:
-        if not rules.path:
-            return ""
-        await transport.send(request_bytes(rules, endpoint))
-        received = b""
-        while b"\n" not in received:
-            data = await transport.receive()
-            if not data:
-                return "closed before a status line came"
-            received += data
-            if len(received) > _MAX_STATUS_LINE:
-                return "no status line"
-        return status_error(received)
+        if rules.grpc:
+            return await _call(
+                HealthCall(http2(), rules.host or endpoint.name, rules.grpc_service, rules.timeout), transport
+            )
+        return await _get(rules, endpoint, transport) if rules.path else ""
     finally:
         transport.close()
+
+
+async def _call(call: HealthCall, transport: Transport) -> str:
+    while True:
+        while data := call.data_to_send():
+            await transport.send(data)
+        if call.error is not None:
+            return call.error
+        call.receive_data(await transport.receive())
+
+
+async def _get(rules: config.HealthCheck, endpoint: Endpoint, transport: Transport) -> str:
+    await transport.send(request_bytes(rules, endpoint))
+    received = b""
+    while b"\n" not in received:
+        data = await transport.receive()
+        if not data:
+            return "closed before a status line came"
+        received += data
+        if len(received) > _MAX_STATUS_LINE:
+            return "no status line"
+    return status_error(received)
 
 
 def request_bytes(rules: config.HealthCheck, endpoint: Endpoint) -> bytes:

@@ -73,7 +73,7 @@ class Http2Lease(MuxStream):
         number = codec.open_stream(head, end=whole and not body)
         if not number:
             self._connection.closing = True
-            raise faults.reset_by_upstream(refused=True)
+            raise faults.reset_by_upstream(refused=True, reused=True)
         self.number = number
         self._connection.streams[number] = self
         if body:
@@ -243,7 +243,7 @@ class Http2Connection(Multiplexed[Http2Lease]):
         for number, stream in tuple(self.streams.items()):
             if number > event.last_stream_id:
                 stream.over = True
-                stream.fail(faults.reset_by_upstream(refused=True))
+                stream.fail(faults.reset_by_upstream(refused=True, reused=stream.reused))
         if not self.leased:
             self._scope.cancel()
 

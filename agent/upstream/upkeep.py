@@ -72,6 +72,7 @@ class Upkeep:
             rules,
             lambda: cluster.endpoints.values(),
             connect=cluster.open_check,
+            http2=cluster.check_codec,
             rng=cluster.rng,
             changed=lambda _: cluster.refresh(),
             judged=lambda endpoint: self._on_verdict(cluster, endpoint),

@@ -45,7 +45,8 @@ class OutlierDetection(Struct, frozen=True, omit_defaults=True):
 
 
 class HealthCheck(Struct, frozen=True, omit_defaults=True):
-    """Active checks: GET `path` when given (200..399 is healthy), else a TCP connect.
+    """Active checks: grpc.health.v1 with `grpc` (`grpc_service` "" asks for the whole server), GET `path` when given
+    (200..399 is healthy), else a TCP connect.
 
     `unhealthy_interval` takes the place of `interval` while an endpoint fails; 0 is the same.
     """
@@ -57,6 +58,8 @@ class HealthCheck(Struct, frozen=True, omit_defaults=True):
     healthy_threshold: int = 1
     path: str = ""
     host: str = ""
+    grpc: bool = False
+    grpc_service: str = ""
 
 
 class UpstreamTls(Struct, frozen=True, omit_defaults=True):

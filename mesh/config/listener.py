@@ -28,6 +28,8 @@ class HttpChain(Struct, frozen=True, omit_defaults=True):
 
     route_config: str = ""
     route_by_port: bool = False
+    authority: str = ""
+    """What every request is taken to be addressed to, whatever it says: on a listener that stands for a service."""
     unknown_host: Literal["reject", "allow_any", "registry_only"] = "reject"
     """What an unknown host gets: 404 (gateways), PassthroughCluster, or 502 (Istio outboundTrafficPolicy)."""
     server_name: str = ""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from mesh import __version__
 from mesh.ctl.groups import unwrapped
 from mesh.errors import MeshError
-from mesh.feed.node import Node
+from mesh.feed.node import Node, is_health_check
 from mesh.net.authority import parse_address
 
 if TYPE_CHECKING:
@@ -69,8 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     sidecar.add_argument(
         "--health-check",
         default="",
-        metavar="tcp|/PATH",
-        help="check the app by connecting or by GET; callers elsewhere leave it out while it fails (default: no check)",
+        metavar="tcp|/PATH|grpc[:SERVICE]",
+        help="check the app by connecting, by GET, or by grpc.health.v1; callers elsewhere leave it out while it fails"
+        " (default: no check)",
     )
     sidecar.add_argument("--command-word", action="append", default=[], help=argparse.SUPPRESS)
     gateway = _role(roles, "gateway", "at the edge: serves Gateways, from a pilot or from files")
@@ -152,9 +153,9 @@ def _port_map(texts: list[str]) -> dict[int, int]:
 
 
 def _health_check(text: str) -> str:
-    if text in ("", "tcp") or (text.startswith("/") and text.isascii() and text.isprintable() and " " not in text):
+    if is_health_check(text):
         return text
-    raise MeshError(f"--health-check {text!r} is no way to check; write tcp, or a path such as /health")
+    raise MeshError(f"--health-check {text!r} is no way to check; write tcp, grpc, or a path such as /health")
 
 
 def _bootstrap(arguments: argparse.Namespace) -> Bootstrap:

@@ -18,16 +18,18 @@ from msgspec import Struct
 
 from mesh.ctl.local_mesh import Workload
 from mesh.errors import ConfigError, MeshError
+from mesh.feed.node import is_health_check
 
 DEFAULT_FILES = ("mesh.yaml", "trioweave.yaml")
-_PATH = re.compile(r"/[!-~]*\Z")
+_PROTOCOLS = ("http", "http2", "grpc", "tcp")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
 
 
 class ServiceEntry(Struct, frozen=True, forbid_unknown_fields=True):
     """One service. `port` is where the app listens; without it the app is given a free one as $PORT.
-    `service_port` is what its callers write, by default the app's fixed port, else 80. `health` is "tcp" or a path:
-    callers leave a replica out while it cannot be connected to, or does not answer 200..399 there."""
+    `service_port` is what its callers write, by default the app's fixed port, else 80. `health` is "tcp", "grpc",
+    "grpc:SERVICE" or a path: callers leave a replica out while it cannot be connected to, does not serve, or does not
+    answer 200..399 there."""
 
     run: str
     port: int = 0
@@ -127,10 +129,11 @@ def _service_faults(name: str, entry: ServiceEntry, folder: Path) -> list[tuple[
         for field, number in (("port", entry.port), ("service_port", entry.service_port))
         if not 0 <= number <= 65535
     ]
-    if entry.protocol not in ("http", "tcp"):
-        faults.append((("protocol",), f'unknown protocol "{entry.protocol}"', "write http or tcp"))
-    if entry.health not in ("", "tcp") and not _PATH.match(entry.health):
-        faults.append((("health",), f'"{entry.health}" is no way to check', "write tcp, or a path such as /health"))
+    if entry.protocol not in _PROTOCOLS:
+        faults.append((("protocol",), f'unknown protocol "{entry.protocol}"', f"write {', '.join(_PROTOCOLS)}"))
+    if not is_health_check(entry.health):
+        remedy = "write tcp, grpc, or a path such as /health"
+        faults.append((("health",), f'"{entry.health}" is no way to check', remedy))
     if not 1 <= entry.replicas <= 50:
         faults.append((("replicas",), f"{entry.replicas} replicas", "write a number from 1 to 50"))
     elif entry.replicas > 1 and entry.port:

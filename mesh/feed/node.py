@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Final, Literal
 
 from msgspec import Struct
+
+_HEALTH_CHECK: Final = re.compile(r"(tcp|grpc(:[!-~]+)?|/[!-~]*)?\Z")
 
 
 class InboundPort(Struct, frozen=True):
@@ -20,7 +23,8 @@ class Node(Struct, frozen=True, omit_defaults=True):
 
     `labels` decide which Services and which Gateway selectors it belongs to; `service` is the name
     given with --service, which makes a Service where none selects the labels. `health_check` says how the
-    sidecar checks its own app: "" not at all, "tcp" by connecting, else the path to GET.
+    sidecar checks its own app: "" not at all, "tcp" by connecting, "grpc" or "grpc:SERVICE" by grpc.health.v1, else the
+    path to GET.
     """
 
     id: str
@@ -35,3 +39,8 @@ class Node(Struct, frozen=True, omit_defaults=True):
     health_check: str = ""
     health_check_interval: float = 10.0
     """Seconds (Istio ReadinessProbe periodSeconds)."""
+
+
+def is_health_check(text: str) -> bool:
+    """Whether `text` is a way to check an app."""
+    return _HEALTH_CHECK.match(text) is not None

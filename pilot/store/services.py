@@ -72,6 +72,11 @@ class ServicePort(Struct, frozen=True):
         return self.protocol in ("http", "http2", "grpc", "grpc-web", "auto")
 
     @property
+    def is_http2(self) -> bool:
+        """Whether the port is declared to speak HTTP/2, gRPC included."""
+        return self.protocol in ("http2", "grpc", "grpc-web")
+
+    @property
     def target_number(self) -> int | None:
         """The workload's port as far as the declaration tells; None for a named one."""
         if isinstance(self.target, str):

@@ -132,7 +132,7 @@ def _origin(service: Service, rule: MergedRule | None, subset: RuleSubset | None
 def _protocol(port: ServicePort, pool: ConnectionPoolSettings | None) -> Literal["http1", "http2", "tcp"]:
     if not port.is_http:
         return "tcp"
-    if port.protocol in ("http2", "grpc", "grpc-web"):
+    if port.is_http2:
         return "http2"
     upgrade = pool is not None and pool.http is not None and pool.http.h2_upgrade_policy == "UPGRADE"
     return "http2" if upgrade else "http1"

@@ -1,4 +1,5 @@
-"""A sidecar's listeners: inbound ports of its app, the outbound HTTP proxy, one loopback port per TCP service."""
+"""A sidecar's listeners: inbound ports of its app, the outbound HTTP proxy, one loopback port for each service that
+no HTTP/1 proxy can reach: TCP, HTTP/2, gRPC."""
 
 from __future__ import annotations
 
@@ -130,7 +131,7 @@ def _inbound_cluster(
         )
         pool = compose(rule.policy, None, port.number).connection_pool if rule is not None else None
     protocol: Literal["http1", "http2", "tcp"] = "http1" if is_http else "tcp"
-    if owner is not None and is_http and owner[1].protocol in ("http2", "grpc", "grpc-web"):
+    if owner is not None and owner[1].is_http2:
         protocol = "http2"
     return config.Cluster(
         name=inbound_name(app_port),
@@ -148,12 +149,16 @@ def _inbound_cluster(
 
 def _health_check(node: Node) -> config.HealthCheck | None:
     """The thresholds are Istio's ReadinessProbe defaults; an app that starts or heals is found sooner."""
-    if not node.health_check:
+    way = node.health_check
+    if not way:
         return None
+    kind, _, grpc_service = ("", "", "") if way.startswith("/") else way.partition(":")
     return config.HealthCheck(
         interval=node.health_check_interval,
         unhealthy_interval=min(_UNHEALTHY_INTERVAL, node.health_check_interval),
-        path="" if node.health_check == "tcp" else node.health_check,
+        path="" if kind else way,
+        grpc=kind == "grpc",
+        grpc_service=grpc_service,
     )
 
 
@@ -166,7 +171,8 @@ def _inbound_routes(app_port: int, declared: ServicePort | None) -> config.Route
 
 
 def translate_outbound_listeners(view: View) -> Iterator[config.Listener]:
-    """The HTTP proxy for the app, and a loopback port for each service port that is not HTTP."""
+    """The HTTP proxy for the app, and a loopback port for each service port that is not HTTP/1: clients of HTTP/2 and
+    gRPC know no proxy but CONNECT, behind which there is nothing to route, retry or count."""
     unknown: Literal["allow_any", "registry_only"] = "allow_any"
     if view.settings.outbound_policy == "REGISTRY_ONLY":
         unknown = "registry_only"
@@ -177,8 +183,19 @@ def translate_outbound_listeners(view: View) -> Iterator[config.Listener]:
         if service.host.startswith("*"):
             continue
         for port in service.ports:
-            if not port.is_http:
+            if port.is_http2:
+                yield _http2_listener(service, port, chain)
+            elif not port.is_http:
                 yield _tcp_listener(view, service, port)
+
+
+def _http2_listener(service: Service, port: ServicePort, proxy: config.HttpChain) -> config.Listener:
+    """Routed as the HTTP proxy routes what is addressed to the service."""
+    service_port = f"{service.host}:{port.number}"
+    chain = msgspec.structs.replace(proxy, authority=service_port)
+    return config.Listener(
+        f"http_{service_port}", "outbound", chains=(config.FilterChain("http", http=chain),), service=service_port
+    )
 
 
 def _tcp_listener(view: View, service: Service, port: ServicePort) -> config.Listener:

@@ -194,6 +194,20 @@ async def test_faults_of_no_percent_do_nothing() -> None:
 # Routing
 
 
+async def test_a_listener_that_stands_for_a_service_says_whom_a_request_is_for() -> None:
+    host = "reviews.default.svc.cluster.local"
+    table = config.RouteConfig(
+        "9080", (config.VirtualHost("reviews", (host,), (config.Route("r", config.RouteMatch(), to("app")),)),)
+    )
+    front = listener("outbound", route_by_port=True, authority=f"{host}:9080")
+    async with ScriptedUpstream().running() as upstream:
+        endpoints = config.ClusterEndpoints("app", (endpoint(upstream.port),))
+        async with serving(snapshot(front, table, cluster(), endpoints)) as proxy:
+            assert (await ask(proxy)).status == 200
+    assert upstream.requests[0].headers[b"host"] == f"{host}:9080".encode()
+    assert proxy.records[0].authority == f"{host}:9080".encode()
+
+
 async def test_a_rewrite_changes_path_and_authority() -> None:
     table = config.RouteConfig(
         "web",

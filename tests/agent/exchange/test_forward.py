@@ -11,6 +11,10 @@ import pytest
 import trio
 import trio.testing
 
+from agent.codec import http2_server
+from agent.codec.headers import Headers
+from agent.codec.http2 import NO_ERROR, HeadReceived, Http2Limits
+from agent.codec.message import ResponseHead
 from agent.exchange.retry import RetryPolicy
 from mesh import config
 from tests.agent.exchange.scripts import BUSY, HANG, HANG_UP, Step, listener, ok, route, steps, to
@@ -445,6 +449,42 @@ async def test_a_post_on_a_reused_connection_is_never_repeated() -> None:
             answer = await ask(proxy, POST)
     assert (answer.status, answer.body) == (503, RESET + b"connection termination")
     assert upstream.accepted == 1
+
+
+def parting(last: int) -> Callable[..., Any]:
+    """An HTTP/2 server whose first connection answers once and then says that `last` was the last stream it took;
+    later ones answer all."""
+
+    async def script(upstream: ScriptedUpstream, wire: Wire) -> None:
+        first = upstream.accepted == 1
+        codec = http2_server(Http2Limits(), "auto", trio.current_time)
+        while data := await wire.transport.receive():
+            for event in codec.receive_data(data):
+                if not isinstance(event, HeadReceived):
+                    continue
+                upstream.requests.append(Message(b"", dict(event.head.headers.items)))
+                if first and len(upstream.requests) > 1:
+                    goaway = last.to_bytes(4, "big") + NO_ERROR.to_bytes(4, "big")
+                    await wire.send(len(goaway).to_bytes(3, "big") + b"\x07\x00" + bytes(4) + goaway)
+                else:
+                    codec.send_head(
+                        event.stream_id, ResponseHead(200, Headers(((b"x-from", b"%d" % first),))), end=True
+                    )
+            while out := codec.data_to_send(65536):
+                await wire.send(out)
+
+    return script
+
+
+async def test_what_a_parting_upstream_has_not_touched_is_healed_whatever_the_method() -> None:
+    """GOAWAY names the last stream that was taken; RFC 9113 6.8 lets the ones above be sent again."""
+    async with ScriptedUpstream(parting(1)).running() as upstream:
+        async with serving(gateway(upstream.port, protocol="http2")) as proxy:
+            assert (await ask(proxy, POST)).headers[b"x-from"] == b"1"
+            answer = await ask(proxy, POST)
+    assert (answer.status, answer.headers[b"x-from"]) == (200, b"0")
+    assert (proxy.records[1].attempts, proxy.records[1].flags) == (1, ())
+    assert attempts_of(upstream) == [b"1", b"1", b"1"]
 
 
 async def test_healing_happens_once() -> None:

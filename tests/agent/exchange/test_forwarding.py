@@ -97,6 +97,24 @@ def test_upgrades(token: bytes | None, served: bool, left: bytes | None) -> None
     assert b"upgrade" not in head.headers
 
 
+def test_hop_by_hop_fields_of_an_upgrade_go_too() -> None:
+    head = request(
+        (b"Connection", b"upgrade, x-hop"),
+        (b"Upgrade", b"websocket"),
+        (b"X-Hop", b"1"),
+        (b"Keep-Alive", b"5"),
+        (b"Sec-WebSocket-Key", b"k"),
+        upgrade=b"websocket",
+    )
+    assert forwarding.strip_request_hops(head)
+    assert [name for name, _ in head.headers.items] == [b"Sec-WebSocket-Key"]
+    switching = ResponseHead(
+        101, Headers(((b"connection", b"upgrade, x-hop"), (b"x-hop", b"1"), (b"keep-alive", b"5")))
+    )
+    forwarding.strip_response_hops(switching)
+    assert switching.headers.items == []
+
+
 def test_hop_by_hop_fields_of_a_response_go() -> None:
     fields = ((b"connection", b"x-hop"), (b"x-hop", b"1"), (b"keep-alive", b"5"), (b"upgrade", b"h2c"), (b"x", b"1"))
     head = ResponseHead(200, Headers(fields))
@@ -146,11 +164,15 @@ async def test_a_sidecar_keeps_what_the_app_says_and_fills_in_the_rest() -> None
     async with ScriptedUpstream().running() as upstream:
         async with serving(web(upstream.port, listener=front), role="sidecar") as proxy, proxy.connect() as wire:
             said = b"x-request-id: mine\r\nx-forwarded-for: 10.9.8.7\r\nx-forwarded-proto: https\r\n"
-            await wire.ask(extra=said)
+            said += b"via: 1.1 before\r\nx-forwarded-host: shop\r\nx-forwarded-port: 1\r\n"
+            await wire.ask(extra=said + b"x-envoy-internal: true\r\n")
             await wire.ask(b"https://app/")  # whatever the target says, it came without TLS
     kept, filled = (each.headers for each in upstream.requests)
     assert kept[b"x-request-id"] == b"mine"
     assert (kept[b"x-forwarded-for"], kept[b"x-forwarded-proto"]) == (b"10.9.8.7", b"https")
+    assert (kept[b"via"], kept[b"x-forwarded-host"], kept[b"x-forwarded-port"]) == (b"1.1 before", b"shop", b"1")
+    assert b"x-envoy-internal" not in kept
+    assert not {b"via", b"x-forwarded-host", b"x-forwarded-port", b"x-envoy-external-address"} & filled.keys()
     assert UUID.fullmatch(filled[b"x-request-id"])
     assert filled[b"x-forwarded-proto"] == b"http"
     assert b"x-forwarded-for" not in filled

@@ -119,12 +119,20 @@ def test_a_host_without_route_is_the_service_and_without_host_unknown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "protocol", "label"),
-    [("", "http", ""), ("0", "grpc", "0"), ("14", "grpc", "14"), ("x'; drop", "grpc", "2"), ("123", "grpc", "2")],
+    ("status", "code", "label"),
+    [
+        *(("0", 200, "0"), ("14", 200, "14"), ("x'; drop", 200, "2"), ("123", 200, "2")),
+        *(("", 200, "2"), ("", 404, "12"), ("", 0, "")),
+    ],
 )
-def test_grpc_status_is_a_number_whatever_the_peer_writes(status: str, protocol: str, label: str) -> None:
-    labels = all_labels(outbound(grpc_status=status))
-    assert (labels["request_protocol"], labels["grpc_response_status"]) == (protocol, label)
+def test_grpc_status_is_a_number_whatever_the_peer_writes(status: str, code: int, label: str) -> None:
+    labels = all_labels(outbound(grpc=True, grpc_status=status, response_code=code))
+    assert (labels["request_protocol"], labels["grpc_response_status"]) == ("grpc", label)
+
+
+def test_what_is_no_call_has_no_grpc_status() -> None:
+    labels = all_labels(outbound(grpc_status="14"))
+    assert (labels["request_protocol"], labels["grpc_response_status"]) == ("http", "")
 
 
 def test_tcp_metrics_have_no_codes() -> None:

@@ -5,11 +5,17 @@ from __future__ import annotations
 import pytest
 
 from agent.codec.headers import Headers
-from agent.codec.message import RequestHead
 from agent.exchange import faults, reply
 from agent.exchange.faults import ProxyFault
 from agent.exchange.record import Record
 from tests.rig import http_listener, serving, snapshot
+
+
+def call() -> Record:
+    """The record of a gRPC call."""
+    record = Record(0.0)
+    record.grpc = True
+    return record
 
 
 @pytest.mark.parametrize(
@@ -40,11 +46,10 @@ async def test_a_content_type_that_is_given_stays() -> None:
     [(400, 13), (401, 16), (403, 7), (404, 12), (429, 14), (502, 14), (503, 14), (504, 14), (500, 2)],
 )
 async def test_a_grpc_client_gets_the_status_in_its_own_words(status: int, grpc: int) -> None:
-    record = Record(0.0)
-    request = RequestHead(b"POST", b"/", Headers([(b"content-type", b"application/grpc")]))
+    record = call()
     fault = ProxyFault("proxy", "UO", "why", status=status, body=b"50% \xc3\xa9")
     async with serving(snapshot(http_listener())) as proxy:
-        head, body = reply.fault_response(fault, request, record, proxy.dataplane, keep_alive=True)
+        head, body = reply.fault_response(fault, record, proxy.dataplane, keep_alive=True)
     assert (head.status, body) == (200, b"")
     assert head.headers.get(b"grpc-status") == b"%d" % grpc
     assert head.headers.get(b"grpc-message") == b"50%25 %C3%A9"
@@ -52,10 +57,16 @@ async def test_a_grpc_client_gets_the_status_in_its_own_words(status: int, grpc:
     assert record.grpc_status == str(grpc)
 
 
-async def test_a_fault_without_words_has_no_grpc_message() -> None:
-    request = RequestHead(b"POST", b"/", Headers([(b"content-type", b"application/grpc")]))
+async def test_a_fault_may_have_a_grpc_status_of_its_own() -> None:
+    record = call()
     async with serving(snapshot(http_listener())) as proxy:
-        head, _ = reply.fault_response(faults.no_route(), request, Record(0.0), proxy.dataplane, keep_alive=True)
+        head, _ = reply.fault_response(faults.deadline_exceeded(), record, proxy.dataplane, keep_alive=True)
+    assert (head.headers.get(b"grpc-status"), record.grpc_status) == (b"4", "4")
+
+
+async def test_a_fault_without_words_has_no_grpc_message() -> None:
+    async with serving(snapshot(http_listener())) as proxy:
+        head, _ = reply.fault_response(faults.no_route(), call(), proxy.dataplane, keep_alive=True)
     assert b"grpc-message" not in head.headers
 
 

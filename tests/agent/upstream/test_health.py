@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 
+from agent.codec.http2 import Http2
 from agent.upstream.endpoint import Endpoint
 from agent.upstream.health import Tally, check_cluster, request_bytes, status_error
 from mesh import config
@@ -41,6 +42,10 @@ def test_the_tally_remembers_why() -> None:
     assert tally.observe("refused", HealthCheck())
     assert not tally.observe("status 500", HealthCheck())
     assert (tally.failures, tally.successes, tally.last_error) == (2, 0, "status 500")
+
+
+def no_http2() -> Http2:
+    raise AssertionError("this check is not by gRPC")
 
 
 class FakeTransport:
@@ -110,6 +115,7 @@ async def checked(
                     rules,
                     lambda: [endpoint],
                     connect=upstream.connect,
+                    http2=no_http2,
                     rng=random.Random(1),
                     changed=lambda changed: changes.append(changed.healthy),
                 )
@@ -188,6 +194,7 @@ async def test_every_check_is_counted_and_every_verdict_told(autojump_clock: tri
             rules,
             lambda: [endpoint],
             connect=upstream.connect,
+            http2=no_http2,
             rng=random.Random(1),
             changed=lambda _: None,
             judged=lambda each: judged.append(each.checked),

@@ -74,7 +74,7 @@ def joining(mesh: SmallMesh, *words: str) -> list[str]:
         (("gateway", "-f", "x", "--set", "drain_tme=1"), "did you mean drain_time?"),
         (("gateway", *PILOT, "--token-file", "t", "--ca", "c", "--log-level", "loud"), "loud"),
         (("sidecar", *PILOT, "--service", "a", "--app-port", "70000"), "--app-port"),
-        ((*SIDECAR, "--health-check", "ready"), "write tcp, or a path such as /health"),
+        ((*SIDECAR, "--health-check", "ready"), "write tcp, grpc, or a path such as /health"),
         ((*SIDECAR, "--health-check", "/a b"), "--health-check '/a b'"),
         (
             ("sidecar", "--pilot", "http://here", "--token-file", "t", "--service", "a", "--app-port", "1"),

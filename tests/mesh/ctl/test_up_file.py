@@ -73,10 +73,10 @@ def test_a_good_file_becomes_objects_that_the_pilot_takes(tmp_path: Path) -> Non
         ("services:\n  web: {run: ''}\n", "services.web.run: no command"),
         ('services:\n  web: {run: "a \'b"}\n', "services.web.run: cannot be split into words"),
         ("services:\n  web: {run: a, port: 70000}\n", "services.web.port: 70000 is no port"),
-        ("services:\n  web: {run: a, protocol: udp}\n", 'unknown protocol "udp"; write http or tcp'),
+        ("services:\n  web: {run: a, protocol: udp}\n", 'unknown protocol "udp"; write http, http2, grpc, tcp'),
         (
             "services:\n  web: {run: a, health: ready}\n",
-            '"ready" is no way to check; write tcp, or a path such as /health',
+            '"ready" is no way to check; write tcp, grpc, or a path such as /health',
         ),
         ("services:\n  web: {run: a, replicas: 0}\n", "0 replicas; write a number from 1 to 50"),
         ("services:\n  web: {run: a, replicas: 2, port: 80}\n", "2 replicas cannot share port 80; leave `port` out"),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from mesh.feed.node import InboundPort, Node
+from mesh.feed.node import InboundPort, Node, is_health_check
 
 NODE = Node(
     id="sidecar~reviews-v1-7f3a.default",
@@ -31,3 +31,13 @@ def test_an_unknown_role_is_refused() -> None:
 def test_a_node_does_not_change() -> None:
     with pytest.raises(AttributeError):
         NODE.id = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("text", ["", "tcp", "grpc", "grpc:pkg.Books", "/", "/health?a=b"])
+def test_ways_to_check(text: str) -> None:
+    assert is_health_check(text)
+
+
+@pytest.mark.parametrize("text", ["udp", "tcp:80", "grpc:", "grpc:a b", "health", "/a b", "/a\n", "tcp\n", "/\u00e9"])
+def test_no_ways_to_check(text: str) -> None:
+    assert not is_health_check(text)

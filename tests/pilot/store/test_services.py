@@ -24,6 +24,18 @@ def test_the_protocol_is_declared_by_app_protocol_then_by_name(name, number, app
     assert protocol_of(name, number, app_protocol=app_protocol) == expected
 
 
+@pytest.mark.parametrize(
+    ("protocol", "is_http", "is_http2"),
+    [
+        *(("http", True, False), ("auto", True, False), ("tcp", False, False), ("https", False, False)),
+        *(("http2", True, True), ("grpc", True, True), ("grpc-web", True, True)),
+    ],
+)
+def test_what_a_protocol_is_routed_as(protocol, is_http, is_http2):
+    port = ServicePort(80, protocol=protocol)
+    assert (port.is_http, port.is_http2) == (is_http, is_http2)
+
+
 def test_udp_is_not_tcp():
     assert protocol_of("dns", 53, transport="UDP") == "udp"
 

@@ -113,7 +113,7 @@ def test_the_http_proxy_routes_by_port_and_follows_the_outbound_policy():
     assert closed.chains[0].http.unknown_host == "registry_only"
 
 
-def test_each_port_that_is_not_http_has_a_loopback_listener():
+def test_each_tcp_port_has_a_loopback_listener():
     rule = istio("DestinationRule", "d", "  host: db\n  trafficPolicy: {connectionPool: {tcp: {idleTimeout: 5s}}}")
     found = snapshot(service("db", 3306, port_name="mysql") + rule, sidecar())
     listener = found.listeners["tcp_db.default.svc.cluster.local:3306"]
@@ -129,9 +129,29 @@ def test_each_port_that_is_not_http_has_a_loopback_listener():
     [
         ("", 10.0, None),
         ("tcp", 10.0, config.HealthCheck(unhealthy_interval=0.5)),
+        ("grpc", 10.0, config.HealthCheck(unhealthy_interval=0.5, grpc=True)),
+        ("grpc:pkg.Books", 10.0, config.HealthCheck(unhealthy_interval=0.5, grpc=True, grpc_service="pkg.Books")),
+        ("/a:b", 10.0, config.HealthCheck(unhealthy_interval=0.5, path="/a:b")),
         ("/ready", 0.2, config.HealthCheck(interval=0.2, unhealthy_interval=0.2, path="/ready")),
     ],
 )
 def test_the_app_is_checked_as_its_agent_asks(asked, interval, check):
     proxy = Proxy(msgspec.structs.replace(node("reviews"), health_check=asked, health_check_interval=interval))
     assert snapshot(service("reviews"), proxy).clusters["inbound|9080||"].health_check == check
+
+
+@pytest.mark.parametrize("port_name", ["http2", "grpc", "grpc-web-x"])
+def test_a_service_that_no_http1_proxy_reaches_has_a_loopback_port_of_its_own(port_name):
+    found = snapshot(service("ratings", port_name=port_name), settings=MeshSettings(path_normalization="merge_slashes"))
+    host = "ratings.default.svc.cluster.local:9080"
+    listener = found.listeners[f"http_{host}"]
+    assert (listener.direction, listener.address, listener.port) == ("outbound", "127.0.0.1", 0)
+    assert listener.service == host
+    (chain,) = listener.chains
+    assert chain.tcp is None
+    assert chain.http == msgspec.structs.replace(found.listeners["http_proxy"].chains[0].http, authority=host)
+    assert "9080" in found.routes
+
+
+def test_a_service_that_an_http1_proxy_reaches_has_none():
+    assert {*snapshot(service("ratings"), sidecar()).listeners} == {"http_proxy"}
