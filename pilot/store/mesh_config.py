@@ -23,6 +23,7 @@ _SERVED = (
     "outboundTrafficPolicy",
     "pathNormalization",
     "connectTimeout",
+    "protocolDetectionTimeout",
     "defaultHttpRetryPolicy",
     "defaultServiceExportTo",
     "defaultVirtualServiceExportTo",
@@ -58,7 +59,6 @@ _ACCEPTED = (
     "localityLbSetting",
     "meshMTLS",
     "outboundClusterStatName",
-    "protocolDetectionTimeout",
     "proxyHttpPort",
     "proxyInboundListenPort",
     "proxyListenPort",
@@ -93,6 +93,8 @@ class MeshSettings(Struct, frozen=True):
     outbound_policy: Literal["ALLOW_ANY", "REGISTRY_ONLY"] = "ALLOW_ANY"
     path_normalization: PathNormalization = "base"
     connect_timeout: float = 10.0
+    protocol_detection_timeout: float = 0.0
+    """Seconds that the first bytes of a connection are waited for where they decide; 0 is no limit of Istio's."""
     default_retries: RetryPolicy | None = RetryPolicy()
     service_export: tuple[str, ...] = ("*",)
     virtual_service_export: tuple[str, ...] = ("*",)
@@ -118,6 +120,7 @@ def decode_mesh_config(data: Mapping[str, Any]) -> MeshSettings:
         outbound_policy=_outbound(data),
         path_normalization=_normalization(data),
         connect_timeout=_duration(data, "connectTimeout", "connectTimeout", defaults.connect_timeout),
+        protocol_detection_timeout=_duration(data, "protocolDetectionTimeout", "protocolDetectionTimeout", 0.0),
         default_retries=_retries(data),
         service_export=_texts(data, "defaultServiceExportTo", defaults.service_export) or ("*",),
         virtual_service_export=_texts(data, "defaultVirtualServiceExportTo", ()) or ("*",),

@@ -181,6 +181,117 @@ async def test_permissive_tcp_half_closes_both_ways(client: Identity | None) -> 
             assert (record.bytes_received, record.bytes_sent, record.flags) == (100_000, 100_000, ())
 
 
+# What an undeclared port carries
+
+
+def auto(*, detection_timeout: float = 0.0) -> config.Listener:
+    """A port that declares no protocol, PERMISSIVE."""
+    chains = (
+        config.FilterChain("mtls-http", "mtls", tls=TLS, http=config.HttpChain("web"), application="http"),
+        config.FilterChain("mtls-tcp", "mtls", tls=TLS, tcp=config.TcpChain((("app", 1),))),
+        config.FilterChain("raw-http", "raw", http=config.HttpChain("web"), application="http"),
+        config.FilterChain("raw-tcp", tcp=config.TcpChain((("app", 1),))),
+    )
+    return config.Listener("in", "inbound", LOOPBACK, 0, chains, detection_timeout=detection_timeout)
+
+
+async def greet(up: ScriptedUpstream, wire: Wire) -> None:
+    """A server that speaks first."""
+    await wire.send(b"greetings")
+    await mirror(up, wire)
+
+
+@pytest.mark.parametrize("client", [None, mesh_identity("client")])
+async def test_requests_on_an_undeclared_port_are_routed(client: Identity | None) -> None:
+    upstream = ScriptedUpstream()
+    async with upstream.running(), served_app(upstream, auto()) as served:
+        async with served.connect(client) as wire:
+            assert (await wire.ask(b"/a")).body == b"/a"
+        await served.settled()
+        [record] = served.records
+        assert (record.protocol, record.mtls) == ("HTTP/1.1", client is not None)
+
+
+@pytest.mark.parametrize("client", [None, mesh_identity("client"), mesh_identity("client", alpn=("istio",))])
+@pytest.mark.parametrize("piece", [b"\x00\x01binary", b"EHLO a\r\n", b"G"])
+async def test_other_bytes_on_an_undeclared_port_are_relayed(client: Identity | None, piece: bytes) -> None:
+    upstream = ScriptedUpstream(mirror)
+    async with upstream.running(), served_app(upstream, auto()) as served:
+        async with served.connect(client) as wire:
+            await wire.send(piece)
+            await wire.transport.send_eof()
+            assert await wire.rest() == piece
+        await served.settled()
+        [record] = served.records
+        assert (record.protocol, record.mtls, record.bytes_received) == ("TCP", client is not None, len(piece))
+
+
+async def test_a_request_in_many_pieces_is_a_request() -> None:
+    upstream = ScriptedUpstream()
+    async with upstream.running(), served_app(upstream, auto()) as served:
+        async with served.connect() as wire:
+            for byte in b"GET /a HTTP/1.1\r\nhost: app\r\n\r\n":
+                await wire.send(bytes([byte]))
+                await settle()
+            assert (await wire.message()).body == b"/a"
+
+
+async def test_tls_that_is_not_the_meshs_passes_an_undeclared_port_untouched() -> None:
+    upstream = ScriptedUpstream(mirror)
+    async with upstream.running(), served_app(upstream, auto()) as served:
+        async with connected(served.port()) as wire:
+            hello = b"\x16\x03\x01\x00\x04\x01\x00\x00\x00"
+            await wire.send(hello)
+            await wire.transport.send_eof()
+            assert await wire.rest() == hello
+
+
+@pytest.mark.parametrize("client", [None, mesh_identity("client")])
+async def test_a_server_that_speaks_first_is_heard_after_the_detection_timeout(
+    client: Identity | None, autojump_clock: trio.testing.MockClock
+) -> None:
+    upstream = ScriptedUpstream(greet)
+    async with upstream.running(), served_app(upstream, auto(detection_timeout=3)) as served:
+        started = trio.current_time()
+        async with served.connect(client) as wire:
+            assert await wire.transport.receive() == b"greetings"
+            assert trio.current_time() - started == pytest.approx(3, abs=0.5)
+            await wire.send(b"hello")
+            await wire.transport.send_eof()
+            assert await wire.rest() == b"hello"
+        await served.settled()
+        assert served.refused() == {("connection", "no_first_byte"): 1}
+
+
+async def test_a_server_that_speaks_first_is_heard_at_once_by_a_peer_that_offers_no_http() -> None:
+    upstream = ScriptedUpstream(greet)
+    async with upstream.running(), served_app(upstream, auto()) as served:
+        async with served.connect(mesh_identity("client", alpn=("istio-peer-exchange", "istio"))) as wire:
+            assert await wire.transport.receive() == b"greetings"
+
+
+async def test_half_a_request_line_is_opaque_after_the_detection_timeout(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    upstream = ScriptedUpstream(mirror)
+    async with upstream.running(), served_app(upstream, auto(detection_timeout=3)) as served:
+        async with served.connect() as wire:
+            await wire.send(b"GET /")
+            assert await wire.transport.receive() == b"GET /"
+        await served.settled()
+        assert served.refused() == {("connection", "detection_timeout"): 1}
+
+
+async def test_half_a_request_line_is_refused_without_a_detection_timeout(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def stall(transport: TcpTransport) -> None:
+        await transport.send(b"GET /")
+        await trio.sleep(61)
+
+    assert await refused(auto(), stall) == {("connection", "detection_timeout"): 1}
+
+
 async def test_a_hello_in_many_pieces_is_put_together() -> None:
     class FakeSlow(TcpTransport):
         """Sends byte by byte."""

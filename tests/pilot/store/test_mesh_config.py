@@ -19,6 +19,7 @@ def test_every_served_field_is_taken():
             "enableAutoMtls": False,
             "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"},
             "connectTimeout": "3s",
+            "protocolDetectionTimeout": "100ms",
             "defaultHttpRetryPolicy": {"attempts": 4, "retryOn": "5xx,429", "backoff": "50ms"},
             "defaultServiceExportTo": ["."],
         }
@@ -29,6 +30,7 @@ def test_every_served_field_is_taken():
     assert not settings.enable_auto_mtls
     assert settings.outbound_policy == "REGISTRY_ONLY"
     assert settings.connect_timeout == 3.0
+    assert settings.protocol_detection_timeout == 0.1
     assert settings.default_retries == RetryPolicy(
         attempts=4, retry_on=("5xx", "retriable-status-codes"), status_codes=(429,), backoff_base=0.05, backoff_max=0.5
     )
