@@ -22,6 +22,7 @@ from mesh import config
 from mesh.feed.node import Node
 from mesh.identity.spiffe import SpiffeId
 from mesh.net.batch import WriteBatch
+from mesh.net.splice import Pipes
 from mesh.net.tcp import Transport
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ class Dataplane:
         self.rng = rng
         self.plan: Plan
         self.batch: WriteBatch | None = None
+        self.pipes = Pipes(stats.refused)
         self.now = clock()
         """A recent time: good enough for idle deadlines, and free."""
         self._armed: set[Timed] = set()

@@ -62,7 +62,11 @@ async def _relay(downstream: Downstream, chain: config.TcpChain, dataplane: Data
         record.upstream_local = upstream.local
         dataplane.stats.tcp_opened(record)
         result = await relay_bytes(
-            downstream.transport, upstream, idle_timeout=chain.idle_timeout, clock=dataplane.clock
+            downstream.transport,
+            upstream,
+            idle_timeout=chain.idle_timeout,
+            clock=dataplane.clock,
+            pipes=dataplane.pipes,
         )
         _tell(result, record)
         if result.broken_by in ("downstream", "upstream"):

@@ -73,6 +73,8 @@ async def _tunnel(stream: Stream, upstream: Transport, idle_timeout: float, data
     downstream.attempt = None  # a half-closed client is no longer a client that went away
     if early := stream.take_unread():
         downstream.transport.unread(early)
-    result = await relay_bytes(downstream.transport, upstream, idle_timeout=idle_timeout, clock=dataplane.clock)
+    result = await relay_bytes(
+        downstream.transport, upstream, idle_timeout=idle_timeout, clock=dataplane.clock, pipes=dataplane.pipes
+    )
     stream.bytes_in += result.from_downstream
     stream.bytes_out += result.from_upstream

@@ -125,7 +125,7 @@ class TcpTransport:
             except BlockingIOError:
                 pass
             except OSError as exc:
-                raise self._broken(exc) from exc
+                raise self.broken(exc) from exc
             else:
                 self._burst += 1
                 if self._burst >= _BURST:
@@ -144,14 +144,14 @@ class TcpTransport:
             except BlockingIOError:
                 continue
             except OSError as exc:
-                raise self._broken(exc) from exc
+                raise self.broken(exc) from exc
 
     async def send(self, data: bytes) -> None:
         if self._batch is not None:
             if self._error is not None:
-                raise self._broken(self._error)
+                raise self.broken(self._error)
             if self._out:
-                await self._flush()
+                await self.flush()
             elif len(data) <= MAX_BYTES and not self._closed:
                 self._out = data
                 self._batch.add(self)
@@ -161,7 +161,7 @@ class TcpTransport:
         except BlockingIOError:
             sent = 0
         except OSError as exc:
-            raise self._broken(exc) from exc
+            raise self.broken(exc) from exc
         if sent == len(data):
             self._burst += 1
             if self._burst >= _BURST:
@@ -177,15 +177,15 @@ class TcpTransport:
                 except BlockingIOError:
                     continue
                 except OSError as exc:
-                    raise self._broken(exc) from exc
+                    raise self.broken(exc) from exc
 
     async def send_eof(self) -> None:
         if self._out:
-            await self._flush()
+            await self.flush()
         try:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError as exc:
-            raise self._broken(exc) from exc
+            raise self.broken(exc) from exc
 
     def batch_writes(self, batch: WriteBatch) -> None:
         self._batch = batch
@@ -233,15 +233,21 @@ class TcpTransport:
         if self._closed:
             self._close()
 
-    async def _flush(self) -> None:
+    async def flush(self) -> None:
+        """Write what waits for the batch, for a writer that goes past `send`."""
         self.flush_nowait()
         if self._finished is not None:
             await self._finished.wait()
         if self._error is not None:
-            raise self._broken(self._error)
+            raise self.broken(self._error)
 
     def unread(self, data: bytes) -> None:
         self._pushed = data + self._pushed
+
+    def take_unread(self) -> bytes:
+        """The bytes put back, for a reader that goes past `receive`."""
+        data, self._pushed = self._pushed, b""
+        return data
 
     def close(self) -> None:
         if not self._closed:
@@ -292,7 +298,8 @@ class TcpTransport:
             return False
         return False
 
-    def _broken(self, exc: OSError) -> Exception:
+    def broken(self, exc: OSError) -> Exception:
+        """What an error of the socket means to a reader or writer."""
         if self._closed or exc.errno == errno.EBADF:
             return trio.ClosedResourceError("closed on this side")
         return trio.BrokenResourceError(exc.strerror or str(exc))

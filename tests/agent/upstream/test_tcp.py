@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import hashlib
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -12,10 +13,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.upstream.tcp import RelayResult, relay_bytes
+from mesh.net.splice import Pipes
 from mesh.net.tcp import TcpTransport
-from tests.rig import settle, tcp_pair
+from tests.rig import settle, tcp_pair, tls_pair, until
 
 BIG = bytes(range(256)) * 4096 * 32  # more than four socket buffers hold
+
+
+@pytest.fixture(params=["copied", "spliced"], autouse=True)
+def pipes(request: pytest.FixtureRequest) -> Iterator[Pipes | None]:
+    """Every story is told with and without pipes; none is left open."""
+    made = Pipes() if request.param == "spliced" else None
+    PIPES[:] = [made]
+    yield made
+    assert made is None or made.open == 0
+
+
+PIPES: list[Pipes | None] = []
 
 
 @asynccontextmanager
@@ -26,7 +40,8 @@ async def relay(*, idle_timeout: float = 0.0) -> AsyncIterator[tuple[TcpTranspor
         async with tcp_pair() as (client, down), tcp_pair() as (up, server), trio.open_nursery() as nursery:
 
             async def run() -> None:
-                results.append(await relay_bytes(down, up, idle_timeout=idle_timeout, clock=trio.current_time))
+                how = {"idle_timeout": idle_timeout, "clock": trio.current_time, "pipes": PIPES[0]}
+                results.append(await relay_bytes(down, up, **how))  # type: ignore[arg-type]
                 down.close()
                 up.close()
 
@@ -78,6 +93,73 @@ async def test_a_slow_reader_holds_the_writer_back() -> None:
         assert await read_all(server) == BIG
         await server.send_eof()
     assert results[0].from_downstream == len(BIG)
+
+
+async def test_bulk_arrives_whole_both_ways_at_once() -> None:
+    heard: dict[str, str] = {}
+    async with relay() as (client, server, results), trio.open_nursery() as nursery:
+
+        async def hear(name: str, transport: TcpTransport) -> None:
+            heard[name] = hashlib.sha256(await read_all(transport)).hexdigest()
+
+        async def say(transport: TcpTransport, data: bytes) -> None:
+            await transport.send(data)
+            await transport.send_eof()
+
+        nursery.start_soon(hear, "client", client)
+        nursery.start_soon(hear, "server", server)
+        nursery.start_soon(say, client, BIG)
+        nursery.start_soon(say, server, BIG[::-1])
+    assert heard["server"] == hashlib.sha256(BIG).hexdigest()
+    assert heard["client"] == hashlib.sha256(BIG[::-1]).hexdigest()
+    assert (results[0].from_downstream, results[0].from_upstream) == (len(BIG), len(BIG))
+
+
+@pytest.mark.parametrize("who", ["downstream", "upstream"])
+async def test_a_reset_within_bulk_says_who(who: str) -> None:
+    async with relay() as (client, server, results), trio.open_nursery() as nursery:
+        leaver, talker = (client, server) if who == "downstream" else (server, client)
+
+        async def talk() -> None:
+            with pytest.raises(trio.BrokenResourceError):
+                await talker.send(BIG)
+
+        nursery.start_soon(talk)
+        for _ in range(100):
+            await leaver.receive()
+        leaver.reset()
+    assert results[0].broken_by == who
+
+
+async def test_bulk_that_stalls_is_idle(autojump_clock: trio.testing.MockClock) -> None:
+    async with relay(idle_timeout=10) as (client, server, results), trio.open_nursery() as nursery:
+
+        async def talk() -> None:
+            with pytest.raises(trio.BrokenResourceError):
+                await client.send(BIG)
+
+        nursery.start_soon(talk)
+        with trio.move_on_after(100):
+            await until(lambda: results, seconds=60)
+        server.close()
+    assert results[0].broken_by == "idle"
+
+
+async def test_under_tls_on_one_side_bulk_is_copied() -> None:
+    async with tls_pair() as (client, down), tcp_pair() as (up, server), trio.open_nursery() as nursery:
+
+        async def say() -> None:
+            await client.send(BIG[: 1 << 22])
+            await client.send_eof()
+
+        async def answer() -> None:
+            assert await read_all(server) == BIG[: 1 << 22]
+            await server.send_eof()
+
+        nursery.start_soon(say)
+        nursery.start_soon(answer)
+        result = await relay_bytes(down, up, idle_timeout=0, clock=trio.current_time, pipes=PIPES[0])
+    assert (result.from_downstream, result.broken_by) == (1 << 22, "")
 
 
 @settings(max_examples=15, deadline=None)
@@ -151,5 +233,5 @@ async def test_without_idle_timeout_silence_is_fine(autojump_clock: trio.testing
 async def test_cancellation_passes_through() -> None:
     async with tcp_pair() as (_client, down), tcp_pair() as (up, _server):
         with trio.move_on_after(0.01) as scope:
-            await relay_bytes(down, up, idle_timeout=5, clock=trio.current_time)
+            await relay_bytes(down, up, idle_timeout=5, clock=trio.current_time, pipes=PIPES[0])
         assert scope.cancelled_caught
