@@ -59,6 +59,7 @@ class Timed(Cuttable, Protocol):
 class Downstream:
     """One accepted connection. `scope` encloses its task; `deadline` is looked at by the sweeper.
 
+    `direct` is the peer's own address where a PROXY header told another, which then is the transport's.
     `guard` holds the policies that it is under, `server_name` the SNI of its ClientHello.
     `attempt` is what ends the try in flight, if there is one; `busy_since` when its exchange began; `busy`
     is False only between exchanges, when the connection may be closed without loss.
@@ -72,6 +73,7 @@ class Downstream:
         "client_gone",
         "config",
         "deadline",
+        "direct",
         "guard",
         "peer",
         "principal",
@@ -84,6 +86,7 @@ class Downstream:
 
     def __init__(self, transport: Transport, settings: config.Listener, now: float) -> None:
         self.transport = transport
+        self.direct = ""
         self.config = settings
         self.scope = trio.CancelScope()
         self.deadline = float("inf")

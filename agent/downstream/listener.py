@@ -16,12 +16,14 @@ import trio
 from agent.dataplane import Dataplane, Downstream
 from agent.downstream.chain import Chains, choose
 from agent.downstream.http1 import serve_http1
+from agent.downstream.proxy_protocol import accept_header
 from agent.downstream.sniff import Application, application, hello_decided, looks_like_tls, parse_client_hello
 from agent.downstream.tcp import serve_tcp
 from agent.downstream.tls import HandshakeFailed, accept_mesh_tls
 from agent.policy.chain import guards
 from mesh import config
-from mesh.net.tcp import TcpListener, Transport
+from mesh.net.proxy_protocol import ProxyProtocolError
+from mesh.net.tcp import TcpListener, TcpTransport, Transport
 
 _DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _DESCRIPTOR_PAUSE: Final = 0.1  # seconds; connections close meanwhile, and the backlog holds the newcomers
@@ -81,6 +83,9 @@ class Listener:
             await self._serve_chain(downstream)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             dataplane.stats.refused("connection", "downstream_reset")
+        except ProxyProtocolError as exc:
+            dataplane.stats.refused("proxy_protocol", exc.reason)
+            dataplane.log.debug("PROXY header refused", peer=transport.remote, reason=exc.reason)
         except HandshakeFailed as exc:
             dataplane.stats.refused("tls", exc.reason)
             dataplane.log.debug("handshake refused", peer=transport.remote, reason=exc.reason)
@@ -93,6 +98,12 @@ class Listener:
             downstream.transport.close()
 
     async def _serve_chain(self, downstream: Downstream) -> None:
+        transport = downstream.transport
+        if self.config.direction != "outbound" and isinstance(transport, TcpTransport):
+            mode = self._dataplane.settings.proxy_protocol or self.config.proxy_protocol
+            if mode != "off":
+                downstream.direct = transport.remote
+                await accept_header(transport, require=mode == "require")
         chain = await self._pick_chain(downstream)
         if chain is None:
             return

@@ -54,7 +54,7 @@ async def _relay(downstream: Downstream, chain: config.TcpChain, dataplane: Data
     record.destination = endpoint.config.workload
     record.attempts = 1
     try:
-        upstream = await cluster.open_tcp(endpoint)
+        upstream = await cluster.open_tcp(endpoint, (downstream.transport.remote, downstream.transport.local))
     except ProxyFault as fault:
         cluster.observe_fault(endpoint, fault)
         raise

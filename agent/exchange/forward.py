@@ -172,7 +172,8 @@ class Forward:
         """Connect, or wait for a connection; these waits are no socket's that `cancel` could close."""
         with trio.CancelScope(deadline=self.deadline) as scope:
             self._stream.downstream.attempt = scope
-            return await self._cluster.lease(endpoint)
+            client = self._stream.downstream.transport
+            return await self._cluster.lease(endpoint, (client.remote, client.local))
         raise self._why_cut()
 
     async def _send_and_relay(self, connection: Http1Connection, endpoint: Endpoint) -> bool:

@@ -52,7 +52,8 @@ async def connect_tunnel(stream: Stream, plan: Plan, dataplane: Dataplane, recor
     record.attempts = 1
     with trio.CancelScope() as scope:
         stream.downstream.attempt = scope
-        upstream = await cluster.open_tcp(endpoint)
+        client = stream.downstream.transport
+        upstream = await cluster.open_tcp(endpoint, (client.remote, client.local))
         try:
             stream.downstream.attempt = None
             record.response_code = 200

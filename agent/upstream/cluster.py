@@ -16,7 +16,7 @@ from agent.codec import http1_client
 from agent.codec.message import Limits as CodecLimits
 from agent.exchange import faults
 from agent.upstream.balancer import Balancer, compile_balancer, usable
-from agent.upstream.connect import ClientIdentity, open_connection
+from agent.upstream.connect import NOBODY, Client, ClientIdentity, open_connection
 from agent.upstream.endpoint import Endpoint
 from agent.upstream.http1 import Http1Connection
 from agent.upstream.limits import Limits
@@ -95,7 +95,11 @@ class Cluster:
             for endpoint in self.endpoints.values():  # nobody checks any more, so no verdict stands
                 endpoint.check = None
                 endpoint.set_checked(True)
-        if settings.tls != old.tls or settings.connection != old.connection:
+        if (settings.tls, settings.connection, settings.proxy_protocol) != (
+            old.tls,
+            old.connection,
+            old.proxy_protocol,
+        ):
             for endpoint in self.endpoints.values():
                 self._drain(endpoint)
         self.refresh()
@@ -195,6 +199,8 @@ class Cluster:
 
     def take(self, endpoint: Endpoint) -> Http1Connection | None:
         """Lease an idle connection; None when there is none."""
+        if self.config.proxy_protocol != "off":
+            return None  # what is idle spoke for another client
         pool: Pool = endpoint.pool
         connection = pool.take()
         if pool.closed:
@@ -203,25 +209,25 @@ class Cluster:
             connection.sent = connection.received = False
         return connection
 
-    async def lease(self, endpoint: Endpoint) -> Http1Connection:
-        """An idle or a new connection; give it back with `give` or `discard`, whatever happens.
+    async def lease(self, endpoint: Endpoint, client: Client = NOBODY) -> Http1Connection:
+        """An idle or a new connection (on behalf of `client`); give it back with `give` or `discard`, whatever happens.
 
         Raises ProxyFault UO when the pending queue is full, UF when connecting fails.
         """
-        return self.take(endpoint) or await self._open_or_wait(endpoint)
+        return self.take(endpoint) or await self._open_or_wait(endpoint, client)
 
-    async def _open_or_wait(self, endpoint: Endpoint) -> Http1Connection:
+    async def _open_or_wait(self, endpoint: Endpoint, client: Client) -> Http1Connection:
         if not self.limits.try_admit_connection():
             self.stats.upstream_cx_overflow.inc()
             if not (self._close_one_idle() and self.limits.try_admit_connection()):
-                return await self._wait_for_connection(endpoint)
-        return await self._open(endpoint)
+                return await self._wait_for_connection(endpoint, client)
+        return await self._open(endpoint, client)
 
-    async def _open(self, endpoint: Endpoint) -> Http1Connection:
+    async def _open(self, endpoint: Endpoint, client: Client) -> Http1Connection:
         # the connection is counted; every way out but success uncounts it
         pool = endpoint.pool
         try:
-            transport = await open_connection(self.config, endpoint.config, self._identity())
+            transport = await open_connection(self.config, endpoint.config, self._identity(), client)
         except BaseException as exc:
             if isinstance(exc, faults.ProxyFault):
                 self._count_failed(endpoint, exc)
@@ -234,7 +240,7 @@ class Cluster:
         codec = http1_client(self._codec_limits, self._engine)
         return Http1Connection(transport, codec, endpoint, pool, self.clock())
 
-    async def _wait_for_connection(self, endpoint: Endpoint) -> Http1Connection:
+    async def _wait_for_connection(self, endpoint: Endpoint, client: Client) -> Http1Connection:
         if not self.limits.try_admit_pending():
             self.stats.upstream_rq_pending_overflow.inc()
             raise faults.overflow()
@@ -254,7 +260,7 @@ class Cluster:
                 if self.limits.try_admit_connection() or (
                     self._close_one_idle() and self.limits.try_admit_connection()
                 ):
-                    return await self._open(endpoint)
+                    return await self._open(endpoint, client)
                 turn = trio.Event()
                 self._waiting.appendleft(turn)  # a newcomer was quicker; whoever waited longest stays first
         finally:
@@ -286,6 +292,7 @@ class Cluster:
         lifetime = self.config.connection.max_connection_duration
         if (
             self.closed
+            or self.config.proxy_protocol != "off"
             or endpoint.removed
             or connection.pool is not endpoint.pool
             or (limit and connection.served >= limit)
@@ -338,13 +345,16 @@ class Cluster:
         self._count_closed(endpoint)
         endpoint.pool = Pool()  # leased connections belong to the old one and are not taken back
 
-    async def open_tcp(self, endpoint: Endpoint) -> Transport:
-        """A fresh connection for opaque bytes; hand it to `close_tcp` afterwards. Raises ProxyFault UO or UF."""
+    async def open_tcp(self, endpoint: Endpoint, client: Client = NOBODY) -> Transport:
+        """A fresh connection for opaque bytes, on behalf of `client`; hand it to `close_tcp` afterwards.
+
+        Raises ProxyFault UO or UF.
+        """
         if not self.limits.try_admit_connection():
             self.stats.upstream_cx_overflow.inc()
             raise faults.overflow()
         try:
-            transport = await open_connection(self.config, endpoint.config, self._identity())
+            transport = await open_connection(self.config, endpoint.config, self._identity(), client)
         except BaseException as exc:
             if isinstance(exc, faults.ProxyFault):
                 self._count_failed(endpoint, exc)

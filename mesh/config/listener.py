@@ -8,6 +8,9 @@ from msgspec import Struct
 
 from mesh.config.policy import AuthzPolicy
 
+ProxyProtocolIn = Literal["off", "accept", "require"]
+"""Whether connections begin with a PROXY header: never, if they like, or always."""
+
 
 class DownstreamTls(Struct, frozen=True, omit_defaults=True):
     """Terminate TLS. `mode` istio_mutual: the workload's own certificate, a client certificate of the mesh required."""
@@ -75,6 +78,7 @@ class Listener(Struct, frozen=True, omit_defaults=True):
     for a service port; the agent publishes those to its app as MESH_UPSTREAMS. `detection_timeout`: seconds
     that a choice among the chains waits for the client's bytes; a client that is silent for longer is taken
     for one that waits for the server to speak first, raw and opaque. 0 closes it instead, after a minute.
+    `proxy_protocol` is about the header before all else, TLS included; it tells the client's address.
     """
 
     name: str
@@ -84,3 +88,4 @@ class Listener(Struct, frozen=True, omit_defaults=True):
     chains: tuple[FilterChain, ...] = ()
     service: str = ""
     detection_timeout: float = 0.0
+    proxy_protocol: ProxyProtocolIn = "off"

@@ -57,6 +57,22 @@ def test_path_normalization(written, taken):
     assert not settings.not_served
 
 
+@pytest.mark.parametrize(
+    ("written", "expected", "not_served"),
+    [
+        ({}, "off", ()),
+        ({"gatewayTopology": {}}, "off", ()),
+        ({"gatewayTopology": {"proxyProtocol": {}}}, "require", ()),
+        ({"gatewayTopology": {"proxyProtocol": {}, "numTrustedProxies": 2}}, "require", ("defaultConfig",)),
+        ({"holdApplicationUntilProxyStarts": True}, "off", ("defaultConfig",)),
+    ],
+)
+def test_gateways_may_ask_for_a_proxy_header(written, expected, not_served):
+    settings = decode_mesh_config({"defaultConfig": written})
+    assert settings.gateway_proxy_protocol == expected
+    assert settings.not_served == not_served
+
+
 def test_default_retries_of_zero_attempts_are_none():
     assert decode_mesh_config({"defaultHttpRetryPolicy": {"attempts": 0}}).default_retries is None
 
@@ -77,6 +93,12 @@ def test_fields_without_effect_are_named():
         ({"pathNormalization": {"mode": "NONE"}}, "pathNormalization.mode", "normalization"),
         ({"connectTimeout": "soon"}, "connectTimeout", "10s"),
         ({"connectTimeout": 5}, "connectTimeout", "10s"),
+        ({"defaultConfig": {"gatewayTopology": 1}}, "defaultConfig.gatewayTopology", "mapping"),
+        (
+            {"defaultConfig": {"gatewayTopology": {"proxyProtocol": {"version": "V2"}}}},
+            "defaultConfig.gatewayTopology.proxyProtocol",
+            "{}",
+        ),
         ({"outboundTrafficPolicy": {"mode": "MAYBE"}}, "outboundTrafficPolicy.mode", "ALLOW_ANY"),
         ({"outboundTrafficPolicy": {"mod": "x"}}, "outboundTrafficPolicy.mod", "did you mean mode?"),
         ({"outboundTrafficPolicy": {"qqq": "x"}}, "outboundTrafficPolicy.qqq", "its fields are"),
