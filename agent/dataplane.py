@@ -22,6 +22,7 @@ from mesh import config
 from mesh.feed.node import Node
 from mesh.identity.spiffe import SpiffeId
 from mesh.net.batch import WriteBatch
+from mesh.net.shuttle import Shuttle
 from mesh.net.splice import Pipes
 from mesh.net.tcp import Transport
 
@@ -138,6 +139,7 @@ class Dataplane:
         self.plan: Plan
         self.batch: WriteBatch | None = None
         self.pipes = Pipes(stats.refused)
+        self.shuttle: Shuttle | None = None
         self.now = clock()
         """A recent time: good enough for idle deadlines, and free."""
         self._armed: set[Timed] = set()

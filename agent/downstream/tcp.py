@@ -67,6 +67,7 @@ async def _relay(downstream: Downstream, chain: config.TcpChain, dataplane: Data
             idle_timeout=chain.idle_timeout,
             clock=dataplane.clock,
             pipes=dataplane.pipes,
+            shuttle=dataplane.shuttle,
         )
         _tell(result, record)
         if result.broken_by in ("downstream", "upstream"):

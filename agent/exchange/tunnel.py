@@ -75,7 +75,12 @@ async def _tunnel(stream: Stream, upstream: Transport, idle_timeout: float, data
     if early := stream.take_unread():
         downstream.transport.unread(early)
     result = await relay_bytes(
-        downstream.transport, upstream, idle_timeout=idle_timeout, clock=dataplane.clock, pipes=dataplane.pipes
+        downstream.transport,
+        upstream,
+        idle_timeout=idle_timeout,
+        clock=dataplane.clock,
+        pipes=dataplane.pipes,
+        shuttle=dataplane.shuttle,
     )
     stream.bytes_in += result.from_downstream
     stream.bytes_out += result.from_upstream

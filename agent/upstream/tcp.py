@@ -7,6 +7,7 @@ from collections.abc import Callable
 import trio
 
 from mesh.net.copy import Flow, copy_stream
+from mesh.net.shuttle import Shuttle
 from mesh.net.splice import Pipes
 from mesh.net.tcp import TcpTransport, Transport
 
@@ -32,11 +33,12 @@ async def relay_bytes(
     idle_timeout: float,
     clock: Callable[[], float],
     pipes: Pipes | None = None,
+    shuttle: Shuttle | None = None,
 ) -> RelayResult:
     """Relay until end of stream in both directions, an error in either, or `idle_timeout` seconds of silence.
 
     The caller closes both transports. Buffers are bounded: a chunk is read only when the last one is written.
-    `pipes`: bulk between two plain sockets may take one.
+    Between two plain sockets bulk may take one of `pipes`, and the `shuttle` carries small messages.
     """
     result = RelayResult()
     async with trio.open_nursery() as nursery:
@@ -54,7 +56,7 @@ async def relay_bytes(
         async def pump(source: Transport, sink: Transport, flow: Flow, reader: str, writer: str) -> None:
             try:
                 if isinstance(source, TcpTransport) and isinstance(sink, TcpTransport):
-                    await copy_stream(source, sink, flow, pipes)
+                    await copy_stream(source, sink, flow, pipes, shuttle)
                 else:
                     await _copy(source, sink, flow)
             except (trio.BrokenResourceError, trio.ClosedResourceError):

@@ -1,6 +1,7 @@
 """Move bytes from one TCP socket to another until the end of the stream, on the shortest way there is.
 
-Small messages are copied in one loop, without the coroutines of `receive` and `send` in between. A stream that fills
+Small messages are carried by the task that all relays share (mesh/net/shuttle.py), or else copied in one loop, without
+the coroutines of `receive` and `send` in between. A stream that fills
 read after read is spliced within the kernel (mesh/net/splice.py) until its reads become small, or cease. Buffers are
 bounded: one chunk, or one pipe. Read on only when all is written.
 """
@@ -11,12 +12,12 @@ from collections.abc import Callable
 from typing import Final
 
 import trio
-from trio.lowlevel import checkpoint, wait_readable, wait_writable
+from trio.lowlevel import checkpoint
 
+from mesh.net.shuttle import Shuttle
 from mesh.net.splice import Pipe, Pipes
-from mesh.net.tcp import TcpTransport
+from mesh.net.tcp import CHUNK, TcpTransport
 
-_CHUNK: Final = 65536
 _BURST: Final = 16  # full chunks, or fills of a pipe, before other tasks may run
 _BULK: Final = 16  # full chunks in a row that make a stream worth a pipe
 _SMALL: Final = 16 * 1024  # bytes; fills below it are worth none
@@ -38,7 +39,9 @@ class Flow:
         self.touch = touch
 
 
-async def copy_stream(source: TcpTransport, sink: TcpTransport, flow: Flow, pipes: Pipes | None = None) -> None:
+async def copy_stream(
+    source: TcpTransport, sink: TcpTransport, flow: Flow, pipes: Pipes | None = None, shuttle: Shuttle | None = None
+) -> None:
     """Move everything, then half-close `sink`. Raises what the transports raise: BrokenResourceError when a peer or
     the network broke one, ClosedResourceError when it was closed on this side."""
     flow.writing = True
@@ -47,7 +50,7 @@ async def copy_stream(source: TcpTransport, sink: TcpTransport, flow: Flow, pipe
         flow.moved += len(data)
         await _write(sink, data)
     flow.writing = False
-    while await _copy(source, sink, flow, splice=pipes is not None):
+    while await _copy(source, sink, flow, shuttle, splice=pipes is not None):
         pipe = pipes.take() if pipes is not None else None
         if pipe is None:
             pipes = None
@@ -59,15 +62,20 @@ async def copy_stream(source: TcpTransport, sink: TcpTransport, flow: Flow, pipe
     await sink.send_eof()
 
 
-async def _copy(source: TcpTransport, sink: TcpTransport, flow: Flow, *, splice: bool) -> bool:
+async def _copy(source: TcpTransport, sink: TcpTransport, flow: Flow, shuttle: Shuttle | None, *, splice: bool) -> bool:
     """Copy until the end of the stream (False), or until it is worth splicing (True)."""
     receive, send, touch = source.sock.recv, sink.sock.send, flow.touch
     full = 0
     while True:
-        if not full:
-            await wait_readable(source.sock)
+        if not full and shuttle is not None:
+            if rest := await shuttle.carry(source, sink, flow):
+                flow.writing = True
+                await _write(sink, rest)
+                flow.writing = False
+        elif not full:
+            await source.readable()
         try:
-            data = receive(_CHUNK)
+            data = receive(CHUNK)
         except BlockingIOError:
             full = 0
             continue
@@ -88,7 +96,7 @@ async def _copy(source: TcpTransport, sink: TcpTransport, flow: Flow, *, splice:
             await _write(sink, data[sent:])
             flow.writing = False
         touch()
-        if len(data) < _CHUNK:
+        if len(data) < CHUNK:
             full = 0
             continue
         full += 1
@@ -106,7 +114,7 @@ async def _splice(pipe: Pipe, source: TcpTransport, sink: TcpTransport, flow: Fl
             moved = pipe.fill(source)
         except BlockingIOError:
             with trio.move_on_after(_PAUSE):
-                await wait_readable(source.sock)
+                await source.readable()
                 continue
             return False
         except OSError as exc:
@@ -119,7 +127,7 @@ async def _splice(pipe: Pipe, source: TcpTransport, sink: TcpTransport, flow: Fl
             try:
                 pipe.drain(sink)
             except BlockingIOError:
-                await wait_writable(sink.sock)
+                await sink.writable()
             except OSError as exc:
                 raise sink.broken(exc) from exc
         flow.writing = False
@@ -137,6 +145,6 @@ async def _write(sink: TcpTransport, data: bytes) -> None:
             try:
                 view = view[sink.sock.send(view) :]
             except BlockingIOError:
-                await wait_writable(sink.sock)
+                await sink.writable()
             except OSError as exc:
                 raise sink.broken(exc) from exc

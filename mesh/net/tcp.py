@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import trio
@@ -18,7 +19,8 @@ from trio.lowlevel import checkpoint, notify_closing, wait_readable, wait_writab
 
 from mesh.net.batch import MAX_BYTES, WriteBatch
 
-_CHUNK: Final = 65536
+CHUNK: Final = 65536
+"""Bytes of one read at most."""
 STALLED: Final = 60.0
 """Seconds that a blocked write of the batch may make no progress."""
 _BURST: Final = 16  # immediate successes before a checkpoint; 16 x 64 KiB is about a millisecond of work
@@ -95,6 +97,7 @@ class TcpTransport:
         "_recv",
         "_send",
         "local",
+        "on_close",
         "remote",
         "sock",
     )
@@ -112,6 +115,8 @@ class TcpTransport:
         self._out = b""
         self._error: OSError | None = None
         self._finished: trio.Event | None = None
+        self.on_close: Callable[[], object] | None = None
+        """Told before the socket is closed; for a reader that waits elsewhere than in `receive`."""
 
     async def receive(self) -> bytes:
         if self._pushed:
@@ -121,7 +126,7 @@ class TcpTransport:
             raise trio.ClosedResourceError("closed on this side")
         if not self._out:  # what is not yet sent cannot have been answered
             try:
-                data = self._recv(_CHUNK)
+                data = self._recv(CHUNK)
             except BlockingIOError:
                 pass
             except OSError as exc:
@@ -140,7 +145,7 @@ class TcpTransport:
         while True:
             await wait_readable(self.sock)
             try:
-                return self._recv(_CHUNK)
+                return self._recv(CHUNK)
             except BlockingIOError:
                 continue
             except OSError as exc:
@@ -249,6 +254,18 @@ class TcpTransport:
         data, self._pushed = self._pushed, b""
         return data
 
+    async def readable(self) -> None:
+        """Wait until a read may not block, for a reader that goes past `receive`."""
+        if self._closed:
+            raise trio.ClosedResourceError("closed on this side")
+        await wait_readable(self.sock)
+
+    async def writable(self) -> None:
+        """Wait until a write may not block, for a writer that goes past `send`."""
+        if self._closed:
+            raise trio.ClosedResourceError("closed on this side")
+        await wait_writable(self.sock)
+
     def close(self) -> None:
         if not self._closed:
             self.flush_nowait()
@@ -258,6 +275,9 @@ class TcpTransport:
 
     def _close(self) -> None:
         if self.sock.fileno() >= 0:
+            if self.on_close is not None:
+                self.on_close()
+                self.on_close = None
             notify_closing(self.sock)
             self.sock.close()
 

@@ -13,23 +13,43 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.upstream.tcp import RelayResult, relay_bytes
+from mesh.net.shuttle import Shuttle
 from mesh.net.splice import Pipes
-from mesh.net.tcp import TcpTransport
+from mesh.net.tcp import TcpTransport, Transport
 from tests.rig import settle, tcp_pair, tls_pair, until
 
 BIG = bytes(range(256)) * 4096 * 32  # more than four socket buffers hold
 
 
-@pytest.fixture(params=["copied", "spliced"], autouse=True)
-def pipes(request: pytest.FixtureRequest) -> Iterator[Pipes | None]:
-    """Every story is told with and without pipes; none is left open."""
-    made = Pipes() if request.param == "spliced" else None
-    PIPES[:] = [made]
+class Way:
+    """How bytes may go: copied by each direction's task, bulk through pipes too, or small messages by the shuttle."""
+
+    def __init__(self, name: str) -> None:
+        self.pipes = Pipes() if name == "spliced" else None
+        self.shuttled = name == "shuttled"
+
+    async def relay(self, down: Transport, up: Transport, idle_timeout: float) -> RelayResult:
+        async with trio.open_nursery() as nursery:
+            shuttle = Shuttle() if self.shuttled else None
+            if shuttle is not None:
+                nursery.start_soon(shuttle.run)
+            result = await relay_bytes(
+                down, up, idle_timeout=idle_timeout, clock=trio.current_time, pipes=self.pipes, shuttle=shuttle
+            )
+            nursery.cancel_scope.cancel()
+        return result
+
+
+WAYS: list[Way] = []
+
+
+@pytest.fixture(params=["copied", "spliced", "shuttled"], autouse=True)
+def way(request: pytest.FixtureRequest) -> Iterator[Way]:
+    """Every story is told each way; no pipe is left open."""
+    made = Way(request.param)
+    WAYS[:] = [made]
     yield made
-    assert made is None or made.open == 0
-
-
-PIPES: list[Pipes | None] = []
+    assert made.pipes is None or made.pipes.open == 0
 
 
 @asynccontextmanager
@@ -40,8 +60,7 @@ async def relay(*, idle_timeout: float = 0.0) -> AsyncIterator[tuple[TcpTranspor
         async with tcp_pair() as (client, down), tcp_pair() as (up, server), trio.open_nursery() as nursery:
 
             async def run() -> None:
-                how = {"idle_timeout": idle_timeout, "clock": trio.current_time, "pipes": PIPES[0]}
-                results.append(await relay_bytes(down, up, **how))  # type: ignore[arg-type]
+                results.append(await WAYS[0].relay(down, up, idle_timeout))
                 down.close()
                 up.close()
 
@@ -158,7 +177,7 @@ async def test_under_tls_on_one_side_bulk_is_copied() -> None:
 
         nursery.start_soon(say)
         nursery.start_soon(answer)
-        result = await relay_bytes(down, up, idle_timeout=0, clock=trio.current_time, pipes=PIPES[0])
+        result = await WAYS[0].relay(down, up, 0)
     assert (result.from_downstream, result.broken_by) == (1 << 22, "")
 
 
@@ -233,5 +252,5 @@ async def test_without_idle_timeout_silence_is_fine(autojump_clock: trio.testing
 async def test_cancellation_passes_through() -> None:
     async with tcp_pair() as (_client, down), tcp_pair() as (up, _server):
         with trio.move_on_after(0.01) as scope:
-            await relay_bytes(down, up, idle_timeout=5, clock=trio.current_time, pipes=PIPES[0])
+            await WAYS[0].relay(down, up, 5)
         assert scope.cancelled_caught
