@@ -22,6 +22,8 @@ from mesh import config
 from mesh.feed.node import Node
 from mesh.identity.spiffe import SpiffeId
 from mesh.net.batch import WriteBatch
+from mesh.net.shuttle import Shuttle
+from mesh.net.splice import Pipes
 from mesh.net.tcp import Transport
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ class ClientSide(Protocol):
 class Downstream:
     """One accepted connection. `scope` encloses its task; `deadline` is looked at by the sweeper.
 
+    `direct` is the peer's own address where a PROXY header told another, which then is the transport's.
     `guard` holds the policies that it is under, `server_name` the SNI of its ClientHello, `alpn` the protocol agreed
     in its TLS handshake. `busy` is False only between exchanges, when the connection may be closed without loss.
     `drain` is set by a driver that has to say goodbye in its own words; without it, a connection is closed when idle.
@@ -90,6 +93,7 @@ class Downstream:
         "client_cert",
         "config",
         "deadline",
+        "direct",
         "drain",
         "guard",
         "peer",
@@ -103,6 +107,7 @@ class Downstream:
 
     def __init__(self, transport: Transport, settings: config.Listener, now: float) -> None:
         self.transport = transport
+        self.direct = ""
         self.config = settings
         self.scope = trio.CancelScope()
         self.deadline = float("inf")
@@ -159,6 +164,8 @@ class Dataplane:
         self.rng = rng
         self.plan: Plan
         self.batch: WriteBatch | None = None
+        self.pipes = Pipes(stats.refused)
+        self.shuttle: Shuttle | None = None
         self.now = clock()
         """A recent time: good enough for idle deadlines, and free."""
         self._armed: set[Timed] = set()

@@ -37,6 +37,7 @@ from mesh.identity.contexts import mesh_client_context, mesh_server_context
 from mesh.identity.pki import Issuer, make_csr, make_key, make_root
 from mesh.identity.spiffe import make
 from mesh.net.batch import WriteBatch
+from mesh.net.shuttle import make_shuttle
 from mesh.net.tcp import TcpListener, TcpTransport, Transport, connect, listen
 from mesh.net.tls import TlsTransport
 from mesh.telemetry.metrics import Registry
@@ -506,6 +507,9 @@ async def serving(
         made.nursery = services
         batch = made.dataplane.batch = WriteBatch(services)
         trio.lowlevel.add_instrument(batch)
+        shuttle = made.dataplane.shuttle = make_shuttle()
+        if shuttle is not None:
+            services.start_soon(shuttle.run)
         try:
             async with trio.open_nursery() as connections, trio.open_nursery() as accepting:
                 made.listeners = Listeners(

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from agent.downstream.sniff import ClientHello
+from agent.downstream.sniff import Application, ClientHello
 from mesh import config
 
 MESH_ALPN: Final = frozenset({"istio-http/1.0", "istio-http/1.1", "istio-h2", "istio", "istio-peer-exchange"})
 """ALPN names by which a mesh peer announces itself (semantics of Istio's inbound chains)."""
 
 
+_MESH_HTTP: Final = frozenset({"istio-http/1.0", "istio-http/1.1", "istio-h2"})
+"""Those of a mesh peer that has requests to send; one that offers none of them relays opaque bytes."""
+
+
 class Chains:
-    """A listener's filter chains. `sniffing` False: one chain takes everything and no byte is looked at."""
+    """A listener's filter chains. `sniffing` False: transport decides nothing, and no byte is looked at for it."""
 
     __slots__ = ("_chains", "sniffing")
 
@@ -20,27 +24,40 @@ class Chains:
         self._chains = chains
         self.sniffing = any(chain.transport != "any" or chain.server_names for chain in chains)
 
-    def first(self) -> config.FilterChain | None:
-        """The chain of a listener that needs no sniffing."""
-        return self._chains[0] if self._chains else None
+    def candidates(self, hello: ClientHello | None) -> tuple[config.FilterChain, ...]:
+        """The chains that fit a ClientHello, or None for a connection that does not begin with one.
 
-    def pick(self, hello: ClientHello | None) -> config.FilterChain | None:
-        """First chain that fits; `hello` is None for a connection that does not begin with a ClientHello.
-
-        None: the connection is closed (flag NR, `filter_chain_not_found`).
+        More than one: what the connection carries decides among them (`choose`); they terminate the same TLS.
+        None at all: the connection is closed (flag NR, `filter_chain_not_found`).
         """
+        found: list[config.FilterChain] = []
         for chain in self._chains:
-            if chain.transport == "any":
-                return chain
-            if chain.transport == "raw":
-                if hello is None:
-                    return chain
+            if (found and chain.tls != found[0].tls) or not _fits(chain, hello):
                 continue
-            if hello is None or (chain.transport == "mtls" and MESH_ALPN.isdisjoint(hello.alpn)):
-                continue
-            if not chain.server_names or _names_fit(chain.server_names, hello.server_name):
-                return chain
-        return None
+            found.append(chain)
+            if chain.application == "any":
+                break
+        return tuple(found)
+
+
+def choose(candidates: tuple[config.FilterChain, ...], carried: Application) -> config.FilterChain | None:
+    """The first of the candidates for what the connection carries."""
+    for chain in candidates:
+        if chain.application in ("any", carried):
+            return chain
+    return None
+
+
+def _fits(chain: config.FilterChain, hello: ClientHello | None) -> bool:
+    if chain.transport == "any":
+        return True
+    if hello is None or chain.transport == "raw":
+        return hello is None and chain.transport == "raw"
+    if chain.transport == "mtls" and MESH_ALPN.isdisjoint(hello.alpn):
+        return False
+    if chain.application == "http" and not MESH_ALPN.isdisjoint(hello.alpn) and _MESH_HTTP.isdisjoint(hello.alpn):
+        return False
+    return not chain.server_names or _names_fit(chain.server_names, hello.server_name)
 
 
 def _names_fit(patterns: tuple[str, ...], name: str) -> bool:

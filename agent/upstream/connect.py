@@ -1,18 +1,25 @@
-"""Open a connection to an endpoint: TCP, then the mesh's TLS where the endpoint speaks it, under one deadline."""
+"""Open a connection to an endpoint: TCP, a PROXY header if one is wanted, then the mesh's TLS where the endpoint
+speaks it, all under one deadline."""
 
 from __future__ import annotations
 
 import socket
 import ssl
-from typing import Protocol
+from typing import Final, Protocol, TypeAlias
 
 import trio
 
 from agent.exchange import faults
 from mesh import config
 from mesh.identity.contexts import peer_spiffe_id
+from mesh.net.proxy_protocol import encode_header
 from mesh.net.tcp import TcpTransport, Transport, connect
 from mesh.net.tls import TlsTransport
+
+Client: TypeAlias = tuple[str, str]
+"""On whose behalf a connection is opened: the client's address, and the one that it came to."""
+NOBODY: Final[Client] = ("", "")
+"""This agent itself."""
 
 
 class ClientIdentity(Protocol):
@@ -28,15 +35,23 @@ def wants_mesh_tls(tls: config.UpstreamTls, endpoint: config.Endpoint) -> bool:
 
 
 async def open_connection(
-    cluster: config.Cluster, endpoint: config.Endpoint, identity: ClientIdentity | None
+    cluster: config.Cluster,
+    endpoint: config.Endpoint,
+    identity: ClientIdentity | None,
+    client: Client = NOBODY,
 ) -> Transport:
-    """A connected transport. Raises ProxyFault with flag UF within `connect_timeout` seconds."""
+    """A connected transport, a PROXY header that tells of `client` already sent where the cluster wants one.
+
+    Raises ProxyFault with flag UF within `connect_timeout` seconds.
+    """
     with trio.move_on_after(cluster.connection.connect_timeout):
-        return await _open(cluster, endpoint, identity)
+        return await _open(cluster, endpoint, identity, client)
     raise faults.connect_failed("", timeout=True)
 
 
-async def _open(cluster: config.Cluster, endpoint: config.Endpoint, identity: ClientIdentity | None) -> Transport:
+async def _open(
+    cluster: config.Cluster, endpoint: config.Endpoint, identity: ClientIdentity | None, client: Client
+) -> Transport:
     if cluster.tls.mode in ("simple", "mutual"):
         # never in the clear what was asked to be encrypted
         raise faults.connect_failed(f"TLS: mode {cluster.tls.mode.upper()} is not served")
@@ -46,13 +61,22 @@ async def _open(cluster: config.Cluster, endpoint: config.Endpoint, identity: Cl
         raise faults.connect_failed(f"{exc.strerror or exc}") from exc
     if cluster.connection.tcp_keepalive is not None:
         _keep_alive(tcp, cluster.connection.tcp_keepalive)
-    if not wants_mesh_tls(cluster.tls, endpoint):
-        return tcp
     try:
+        if cluster.proxy_protocol != "off":
+            await _send_header(tcp, encode_header(cluster.proxy_protocol, *client))
+        if not wants_mesh_tls(cluster.tls, endpoint):
+            return tcp
         return await _secure(tcp, cluster, identity)
     except BaseException:
         tcp.close()
         raise
+
+
+async def _send_header(tcp: TcpTransport, header: bytes) -> None:
+    try:
+        await tcp.send(header)
+    except trio.BrokenResourceError as exc:
+        raise faults.connect_failed(f"PROXY header: {exc}") from exc
 
 
 async def _secure(tcp: TcpTransport, cluster: config.Cluster, identity: ClientIdentity | None) -> Transport:

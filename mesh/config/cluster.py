@@ -83,6 +83,8 @@ class Cluster(Struct, frozen=True, omit_defaults=True):
     `discovery`: `eds` endpoints come by their own lane under the cluster's name; `dns` the endpoints'
     addresses are names to resolve; `original_dst` connect where the request says (PassthroughCluster);
     `blackhole` refuse. `protocol` downstream: HTTP/2 for requests that came by it, HTTP/1.1 for others.
+    `proxy_protocol`: the header that each new connection begins with; such a connection speaks for one client and is
+    not used for another.
     """
 
     name: str
@@ -99,4 +101,5 @@ class Cluster(Struct, frozen=True, omit_defaults=True):
     health_check: HealthCheck | None = None
     tls: UpstreamTls = UpstreamTls()
     mesh_external: bool = False
+    proxy_protocol: Literal["off", "v1", "v2"] = "off"
     origin: Origin = Origin()

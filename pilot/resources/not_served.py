@@ -62,7 +62,6 @@ def _policy(prefix: str) -> tuple[Unserved, ...]:
         *_prefixed(prefix),
         *_prefixed(f"{prefix}.portLevelSettings"),
         Unserved(f"{prefix}.tunnel", "connections go to the destination directly"),
-        Unserved(f"{prefix}.proxyProtocol", "no PROXY header is sent"),
         Unserved(f"{prefix}.retryBudget", "connectionPool.http.maxRetries is the limit"),
     )
 

@@ -15,6 +15,7 @@ from pilot.resources.destination_rule import (
     LoadBalancerSettings,
     OutlierDetection,
     PortTrafficPolicy,
+    ProxyProtocol,
     TrafficPolicy,
 )
 from pilot.store.destination_rules import MergedRule, RuleSubset
@@ -29,6 +30,7 @@ _LB: dict[str, Literal["round_robin", "least_request", "random"]] = {
     "LEAST_REQUEST": "least_request",
     "LEAST_CONN": "least_request",
 }
+_PROXY: dict[str, Literal["v1", "v2"]] = {"V1": "v1", "V2": "v2"}
 
 
 class Policy(Struct, frozen=True):
@@ -38,18 +40,22 @@ class Policy(Struct, frozen=True):
     connection_pool: ConnectionPoolSettings | None = None
     outlier_detection: OutlierDetection | None = None
     tls: ClientTlsSettings | None = None
+    proxy_protocol: ProxyProtocol | None = None
 
 
 def compose(policy: TrafficPolicy | None, subset: TrafficPolicy | None, port: int) -> Policy:
     """The policy of one port, or of a subset at that port.
 
-    A port entry replaces all four blocks as a whole; a subset overrides block by block, unless it has an entry
-    of its own for the port (Istio's rules of composition).
+    A port entry replaces all four blocks that it can have as a whole; a subset overrides block by block, unless it
+    has an entry of its own for the port (Istio's rules of composition).
     """
+    proxied = (subset.proxy_protocol if subset is not None else None) or (
+        policy.proxy_protocol if policy is not None else None
+    )
     own = _port_entry(subset, port)
     if own is not None:
-        return _blocks(own)
-    base = _blocks(_port_entry(policy, port) or policy)
+        return _blocks(own, proxied)
+    base = _blocks(_port_entry(policy, port) or policy, proxied)
     if subset is None:
         return base
     return Policy(
@@ -57,6 +63,7 @@ def compose(policy: TrafficPolicy | None, subset: TrafficPolicy | None, port: in
         subset.connection_pool or base.connection_pool,
         subset.outlier_detection or base.outlier_detection,
         subset.tls or base.tls,
+        proxied,
     )
 
 
@@ -67,10 +74,10 @@ def _port_entry(policy: TrafficPolicy | None, port: int) -> PortTrafficPolicy | 
     return None
 
 
-def _blocks(policy: TrafficPolicy | PortTrafficPolicy | None) -> Policy:
+def _blocks(policy: TrafficPolicy | PortTrafficPolicy | None, proxied: ProxyProtocol | None) -> Policy:
     if policy is None:
         return Policy()
-    return Policy(policy.load_balancer, policy.connection_pool, policy.outlier_detection, policy.tls)
+    return Policy(policy.load_balancer, policy.connection_pool, policy.outlier_detection, policy.tls, proxied)
 
 
 def translate_clusters(view: View) -> Iterator[tuple[config.Cluster, config.ClusterEndpoints | None]]:
@@ -114,6 +121,7 @@ def _cluster(
         tls=_tls(view, service, port.number, name, policy.tls),
         mesh_external=service.external,
         origin=_origin(service, rule, subset),
+        proxy_protocol=_PROXY[policy.proxy_protocol.version] if policy.proxy_protocol is not None else "off",
     )
     if original:
         return cluster, None

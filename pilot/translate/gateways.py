@@ -38,7 +38,8 @@ def translate_gateway(view: View) -> tuple[list[config.Listener], list[config.Ro
             path_normalization=view.settings.path_normalization,
         )
         chains = (config.FilterChain("http", http=chain, policies=policies, destination_port=port if policies else 0),)
-        listeners.append(config.Listener(f"{address}_{port}", "gateway", address, port, chains))
+        proxied = view.settings.gateway_proxy_protocol
+        listeners.append(config.Listener(f"{address}_{port}", "gateway", address, port, chains, proxy_protocol=proxied))
         tables.append(config.RouteConfig(table, tuple(gateway_virtual_hosts(view, serving, port))))
     return listeners, tables
 

@@ -12,8 +12,9 @@ import trio.testing
 
 from agent.exchange.faults import ProxyFault
 from agent.identity import Identity
-from agent.upstream.connect import open_connection, wants_mesh_tls
+from agent.upstream.connect import NOBODY, open_connection, wants_mesh_tls
 from mesh import config
+from mesh.net.proxy_protocol import parse_header
 from mesh.net.tcp import TcpTransport, Transport
 from mesh.net.tls import TlsTransport
 from tests.rig import LOOPBACK, ScriptedUpstream, Wire, cluster, endpoint, listening, mesh_identity, mirror, until
@@ -165,3 +166,41 @@ async def test_a_cancelled_handshake_closes_the_connection() -> None:
             pass
         assert peer.remote.startswith(LOOPBACK)
         peer.close()
+
+
+@pytest.mark.parametrize(
+    ("version", "client", "begins"),
+    [
+        ("v1", ("192.0.2.1:1234", "198.51.100.7:443"), b"PROXY TCP4 192.0.2.1 198.51.100.7 1234 443\r\n"),
+        ("v2", ("192.0.2.1:1234", "198.51.100.7:443"), b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c"),
+        ("v1", NOBODY, b"PROXY UNKNOWN\r\n"),
+    ],
+)
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_a_proxy_header_goes_before_all_else(
+    version: str, client: tuple[str, str], begins: bytes, encrypted: bool
+) -> None:
+    seen: list[bytes] = []
+
+    async def read_header(upstream: ScriptedUpstream, wire: Wire) -> None:
+        transport = wire.transport
+        header = None
+        data = b""
+        while header is None:
+            data += await transport.receive()
+            header = parse_header(data)
+        seen.append(data[: header.size])
+        transport.unread(data[header.size :])
+        if encrypted:
+            transport = TlsTransport(transport, mesh_identity("reviews").server_context, server_side=True)
+            await transport.handshake()
+        await transport.send(await transport.receive())
+
+    upstream = ScriptedUpstream(read_header)
+    async with upstream.running():
+        settings = cluster(proxy_protocol=version, tls=MUTUAL if encrypted else config.UpstreamTls())
+        transport = await open_connection(settings, endpoint(upstream.port), mesh_identity("front"), client)
+        await transport.send(b"hello")
+        assert await transport.receive() == b"hello"
+        transport.close()
+    assert seen[0].startswith(begins)

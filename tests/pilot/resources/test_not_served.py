@@ -43,7 +43,6 @@ def test_policies_of_destinations_ports_and_subsets():
         "trafficPolicy.portLevelSettings[0].loadBalancer.consistentHash",
         "trafficPolicy.tunnel",
         "trafficPolicy.retryBudget",
-        "subsets[0].trafficPolicy.proxyProtocol",
         "subsets[0].trafficPolicy.loadBalancer.localityLbSetting",
         "subsets[1].trafficPolicy.loadBalancer.consistentHash",
         "subsets[1].trafficPolicy.loadBalancer.zoneAwareLbSetting",

@@ -1,3 +1,5 @@
+import pytest
+
 from pilot.store import MeshSettings
 from pilot.translate import Proxy, translate
 from tests.pilot.worlds import gateway, istio, node, service, world
@@ -44,6 +46,13 @@ def test_paths_are_normalized_as_the_mesh_says():
     found = translate(world(gw("gw", server()), settings=settings), gateway(app="in")).snapshot
     (listener,) = found.listeners.values()
     assert listener.chains[0].http.path_normalization == "decode_and_merge_slashes"
+
+
+@pytest.mark.parametrize("told", ["off", "require"])
+def test_a_proxy_header_is_asked_for_as_the_mesh_says(told):
+    settings = MeshSettings(gateway_proxy_protocol=told)
+    found = translate(world(gw("gw", server()), settings=settings), gateway(app="in")).snapshot
+    assert [listener.proxy_protocol for listener in found.listeners.values()] == [told]
 
 
 def test_selectors_choose_and_standalone_gateways_take_all():
