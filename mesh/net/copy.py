@@ -1,9 +1,9 @@
 """Move bytes from one TCP socket to another until the end of the stream, on the shortest way there is.
 
 Small messages are carried by the task that all relays share (mesh/net/shuttle.py), or else copied in one loop, without
-the coroutines of `receive` and `send` in between. A stream that fills
-read after read is spliced within the kernel (mesh/net/splice.py) until its reads become small, or cease. Buffers are
-bounded: one chunk, or one pipe. Read on only when all is written.
+the coroutines of `receive` and `send` in between. A stream that fills read after read is spliced within the kernel
+(mesh/net/splice.py) until its reads become small, or cease. Buffers are bounded: one chunk, or one pipe. More is read
+only when all is written.
 """
 
 from __future__ import annotations

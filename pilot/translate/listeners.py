@@ -107,7 +107,7 @@ def _inbound_listener(
     tls = config.DownstreamTls("istio_mutual", trust_domains=(settings.trust_domain, *settings.trust_domain_aliases))
     secured = {
         carried: config.FilterChain(
-            "mtls" if len(carries) == 1 else f"mtls-{carried}",
+            f"mtls-{carried}",  # not the same for both: guards of chains outlive a port's change of protocol
             "tls" if mode == "STRICT" else "mtls",
             tls=tls,
             http=_inbound_http(port.app_port, settings.path_normalization) if carried == "http" else None,
