@@ -179,13 +179,21 @@ class Multiplexed(Generic[Stream]):
 
         Raises trio.BrokenResourceError, trio.ClosedResourceError.
         """
-        while data := await self.transport.receive():
+        while data := await self._receive():
             for event in self.codec.receive_data(data):
                 self._dispatch(event)
             if self.codec.failed:
                 return
             self.received()
             self.kick()
+
+    async def _receive(self) -> bytes:
+        try:
+            return await self.transport.receive()
+        except trio.ClosedResourceError:
+            if self.outbox.error is not None:
+                raise self.outbox.error from None
+            raise
 
     def _dispatch(self, event: Event) -> None:
         kind = type(event)

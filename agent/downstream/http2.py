@@ -268,6 +268,7 @@ class Http2Downstream(Multiplexed[Http2Stream]):
         """Until the client leaves, breaks the protocol, or is told to go; exchanges under way end with it."""
         dataplane = self.dataplane
         self.downstream.drain = self._part
+        broken: Exception | None = None
         with self.downstream.scope:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -275,11 +276,15 @@ class Http2Downstream(Multiplexed[Http2Stream]):
                 self._rest()
                 try:
                     await self.read()
+                except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+                    broken = exc
                 finally:
                     for stream in tuple(self.streams.values()):
                         stream.leave()
         for reason, count in self.codec.counts.items():
             dataplane.stats.refused("codec", reason, count)
+        if broken is not None:
+            raise broken
         if self.codec.failed:
             dataplane.stats.refused("http2", self.codec.failed)
         elif self.downstream.timed_out:

@@ -22,9 +22,21 @@ class Outbox:
 
     `flushed(now)` is called after every flush; `now` False: called between two passes of the scheduler, when tasks
     must not be woken directly. `broken` turns True when the peer can no longer be written to; its reader learns why.
+    `error` is what `pull` raised, a bug: the connection is reset, and its reader should tell.
     """
 
-    __slots__ = ("_batch", "_blocked", "_flushed", "_kicked", "_nursery", "_pull", "_token", "_transport", "broken")
+    __slots__ = (
+        "_batch",
+        "_blocked",
+        "_flushed",
+        "_kicked",
+        "_nursery",
+        "_pull",
+        "_token",
+        "_transport",
+        "broken",
+        "error",
+    )
 
     def __init__(
         self,
@@ -43,6 +55,7 @@ class Outbox:
         self._kicked = False
         self._blocked = False
         self.broken = False
+        self.error: Exception | None = None
 
     def kick(self) -> None:
         """Something was queued: write it when this pass of the scheduler is over."""
@@ -75,6 +88,12 @@ class Outbox:
                     return
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.broken = True
+        except (
+            Exception
+        ) as exc:  # here nobody could catch it: between two passes it would stop all writes of the process
+            self.broken = True
+            self.error = exc
+            self._transport.reset()
 
     def _start(self) -> None:
         try:

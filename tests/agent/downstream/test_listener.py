@@ -310,7 +310,7 @@ async def test_a_bug_costs_one_connection(monkeypatch: pytest.MonkeyPatch) -> No
     upstream = ScriptedUpstream()
     async with upstream.running(), serving(web(upstream.port)) as served:
         with monkeypatch.context() as patch:
-            patch.setattr(module, "serve_http1", fake_serve)
+            patch.setattr(module, "serve_http", fake_serve)
             async with served.connect() as wire:
                 assert await closed(wire)
             await served.settled()

@@ -1,0 +1,415 @@
+"""The reference HTTP/2 engine: h2 frames and compresses; queues and windows towards the peer are kept here.
+
+Slow and plain, the oracle for the fast engine. What h2 leaves to its user (RFC 9113's field grammar, limits of abuse,
+its encoder's table) is judged by the gate and h2_heads.py, or bounded here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import h2.config
+import h2.connection
+import h2.events
+import h2.exceptions
+import h2.settings
+
+from agent.codec.h2_gate import FrameGate
+from agent.codec.h2_heads import (
+    Field,
+    read_request,
+    read_response,
+    read_trailers,
+    request_fields,
+    response_fields,
+    trailer_fields,
+)
+from agent.codec.headers import Headers
+from agent.codec.http2 import (
+    ENHANCE_YOUR_CALM,
+    NO_ERROR,
+    PROTOCOL_ERROR,
+    DataReceived,
+    Event,
+    GoAwayReceived,
+    HeadReceived,
+    Http2Limits,
+    PongReceived,
+    SettingsReceived,
+    StreamReset,
+    TrailersReceived,
+)
+from agent.codec.message import ProtocolError, RequestHead, ResponseHead
+
+_PREFACE: Final = 24
+_MAX_INTERIM: Final = 32
+_DEFAULT_STREAMS: Final = 100  # until the peer's SETTINGS have come
+_ENCODER_TABLE: Final = 4096
+_NO_LIMIT: Final = 2**31 - 1
+_PEER: Final = 1
+_US: Final = 2
+_Code = h2.settings.SettingCodes
+
+
+class _Stream:
+    """Ours to send: pieces of body, and what ends it (True: END_STREAM, a list: trailers)."""
+
+    __slots__ = ("ended", "ending", "interim", "method", "queued", "waiting")
+
+    def __init__(self, method: bytes) -> None:
+        self.method = method
+        self.interim = 0
+        self.ended = 0  # bits: the peer, we
+        self.waiting: deque[bytes] = deque()
+        self.queued = 0
+        self.ending: bool | list[Field] = False
+
+
+class ReferenceConnection:
+    """Implements `agent.codec.http2.Http2`."""
+
+    def __init__(self, limits: Http2Limits, clock: Callable[[], float], *, server: bool) -> None:
+        self._limits = limits
+        self._server = server
+        self._gate = FrameGate(clock, limits.max_head_bytes, preface=_PREFACE if server else 0)
+        self._core = h2.connection.H2Connection(h2.config.H2Configuration(client_side=not server, header_encoding=None))
+        settings: dict[Any, int] = {
+            _Code.HEADER_TABLE_SIZE: _ENCODER_TABLE,
+            _Code.INITIAL_WINDOW_SIZE: limits.stream_window,
+            # The library ends the connection beyond its limit, so it stands far behind the one that costs a request.
+            _Code.MAX_HEADER_LIST_SIZE: 4 * limits.max_head_bytes + 64 * 1024,
+            _Code.ENABLE_PUSH: 0,
+        }
+        if server:
+            settings[_Code.MAX_CONCURRENT_STREAMS] = limits.max_concurrent_streams
+            settings[_Code.ENABLE_CONNECT_PROTOCOL] = 1
+        self._core.local_settings = h2.settings.Settings(client=not server, initial_values=settings)
+        self._core.initiate_connection()
+        client, mine = h2.connection.ConnectionState.CLIENT_OPEN, h2.connection.ConnectionState.SERVER_OPEN
+        self._open_state = mine if server else client
+        self._core.increment_flow_control_window(limits.connection_window - 65535)
+        self._streams: dict[int, _Stream] = {}
+        self._ready: deque[int] = deque()
+        """Streams with something to send, in the order of their turns."""
+        self._out = b""
+        self._closed = False
+        self._highest = 0
+        self.failed = ""
+        self.counts: dict[str, int] = {}
+        self.max_streams = _DEFAULT_STREAMS
+        self.extended_connect = False
+
+    @property
+    def in_head(self) -> bool:
+        """Whether a header block waits for its end."""
+        return self._gate.in_block
+
+    # From the peer
+
+    def receive_data(self, data: bytes) -> list[Event]:
+        events: list[Event] = []
+        if self._closed:
+            return events
+        reason = self._gate.check(data)
+        if reason:
+            self._fail(reason, self._gate.code)
+            return events
+        self._gate.padding.clear()  # h2 counts it among what it asks back
+        self._out += self._core.data_to_send()  # a GOAWAY would drop it
+        try:
+            given = self._core.receive_data(data)
+        except h2.exceptions.DenialOfServiceError:
+            self._fail("head_flood", ENHANCE_YOUR_CALM)
+            return events
+        except h2.exceptions.ProtocolError as error:
+            code = int(getattr(error, "error_code", PROTOCOL_ERROR))
+            fresh = self._server and not self._highest
+            self._fail("bad_preface" if fresh else "protocol_error", code or PROTOCOL_ERROR)
+            return events
+        self._core.encoder.header_table_size = min(self._core.encoder.header_table_size, _ENCODER_TABLE)
+        for event in given:
+            if not self._closed:
+                self._take(event, events)
+        return events
+
+    def _take(self, event: Any, events: list[Event]) -> None:
+        if isinstance(event, h2.events.RequestReceived):
+            self._request(event, events)
+        elif isinstance(event, h2.events.ResponseReceived | h2.events.InformationalResponseReceived):
+            self._response(event.stream_id, event.headers, events, end=getattr(event, "stream_ended", None) is not None)
+        elif isinstance(event, h2.events.DataReceived):
+            self._data(event, events)
+        elif isinstance(event, h2.events.TrailersReceived):
+            self._trailers(event, events)
+        elif isinstance(event, h2.events.StreamReset):
+            self._stream_reset(event, events)
+        elif isinstance(event, h2.events.StreamEnded):
+            self._ended(event.stream_id, _PEER)
+        elif isinstance(event, h2.events.WindowUpdated):
+            self._wake(event.stream_id)
+        elif isinstance(event, h2.events.RemoteSettingsChanged):
+            self._settings(events)
+        elif isinstance(event, h2.events.ConnectionTerminated):
+            # h2 takes nothing to send any more, though open streams are to be answered (RFC 9113 6.8)
+            self._core.state_machine.state = self._open_state
+            events.append(GoAwayReceived(event.last_stream_id or 0, int(event.error_code or 0)))
+        elif isinstance(event, h2.events.PingAckReceived):
+            events.append(PongReceived(event.ping_data))
+
+    def _request(self, event: h2.events.RequestReceived, events: list[Event]) -> None:
+        number = event.stream_id
+        self._highest = max(self._highest, number)
+        end = event.stream_ended is not None
+        try:
+            head = read_request(_pairs(event.headers), self._limits, self.counts, end=end)
+        except ProtocolError as error:
+            self._refuse(number, error)
+            return
+        self._streams[number] = _Stream(head.method)
+        events.append(HeadReceived(number, head, end))
+
+    def _refuse(self, number: int, error: ProtocolError) -> None:
+        """A request that is no request: answered where there is a status for it, else reset; its neighbours go on."""
+        self._count(error.reason)
+        if error.status in (417, 431):
+            fields = [(b":status", b"%d" % error.status), (b"content-length", b"0")]
+            self._core.send_headers(number, fields, end_stream=True)
+            self._reset(number, NO_ERROR)
+        else:
+            self._reset(number, PROTOCOL_ERROR)
+        self._charge()
+
+    def _response(self, number: int, given: Any, events: list[Event], *, end: bool) -> None:
+        stream = self._streams.get(number)
+        if stream is None:
+            return
+        try:
+            head = read_response(_pairs(given), self._limits, self.counts, stream.method, end=end)
+            if head.status < 200:
+                stream.interim += 1
+                if stream.interim > _MAX_INTERIM:
+                    raise ProtocolError(400, "too_many_interim")
+        except ProtocolError as error:
+            self._reset_bad(number, error.reason, events)
+            return
+        events.append(HeadReceived(number, head, end))
+
+    def _data(self, event: h2.events.DataReceived, events: list[Event]) -> None:
+        number = event.stream_id
+        if number not in self._streams:
+            self.consume(number, event.flow_controlled_length)
+            return
+        end = event.stream_ended is not None
+        events.append(DataReceived(number, event.data, event.flow_controlled_length, end))
+
+    def _trailers(self, event: h2.events.TrailersReceived, events: list[Event]) -> None:
+        number = event.stream_id
+        if number not in self._streams:
+            return
+        try:
+            trailers = read_trailers(_pairs(event.headers), self._limits, self.counts)
+        except ProtocolError as error:
+            self._reset_bad(number, error.reason, events)
+            return
+        events.append(TrailersReceived(number, trailers))
+
+    def _stream_reset(self, event: h2.events.StreamReset, events: list[Event]) -> None:
+        number = event.stream_id
+        known = self._streams.pop(number, None)
+        self._gate.was_reset(number)
+        if event.remote_reset:
+            if known is not None:
+                events.append(StreamReset(number, int(event.error_code), True))
+            return
+        self._count("malformed_message")
+        if known is not None:
+            events.append(StreamReset(number, int(event.error_code), False, "malformed_message"))
+        self._charge()
+
+    def _settings(self, events: list[Event]) -> None:
+        remote = self._core.remote_settings
+        self.max_streams = min(remote.max_concurrent_streams, _NO_LIMIT)
+        self.extended_connect = remote.get(_Code.ENABLE_CONNECT_PROTOCOL, 0) == 1
+        self._wake(0)
+        events.append(SettingsReceived())
+
+    def _reset_bad(self, number: int, reason: str, events: list[Event]) -> None:
+        self._count(reason)
+        self._streams.pop(number, None)
+        self._reset(number, PROTOCOL_ERROR)
+        events.append(StreamReset(number, PROTOCOL_ERROR, False, reason))
+        self._charge()
+
+    def _charge(self) -> None:
+        reason = self._gate.reset_forced()
+        if reason and not self._closed:
+            self._fail(reason, self._gate.code)
+
+    def _fail(self, reason: str, code: int) -> None:
+        """The connection is dead: what h2 has queued goes out, a GOAWAY of ours last, unless h2 has written one."""
+        self.failed = reason
+        self._count(reason)
+        self._closed = True
+        self._out += self._core.data_to_send()
+        goaway = self._highest.to_bytes(4, "big") + code.to_bytes(4, "big")
+        self._out += b"\0\0\x08\x07\0\0\0\0\0" + goaway
+
+    def _count(self, reason: str) -> None:
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+
+    # To the peer
+
+    def data_to_send(self, limit: int) -> bytes:
+        if not self._closed:
+            self._send_queued(limit)
+            self._out += self._core.data_to_send()
+        out, self._out = self._out, b""
+        self._gate.sent(len(out))
+        return out
+
+    def _send_queued(self, limit: int) -> None:
+        """A frame for each stream in turn, as far as windows and `limit` go."""
+        for _ in range(len(self._ready) + limit // 1024):
+            if not self._ready or limit <= 0:
+                return
+            number = self._ready.popleft()
+            stream = self._streams.get(number)
+            if stream is None:
+                continue
+            sent = self._send_piece(number, stream)
+            limit -= sent
+            if sent and (stream.waiting or stream.ending):
+                self._ready.append(number)
+
+    def _send_piece(self, number: int, stream: _Stream) -> int:
+        core = self._core
+        if not stream.waiting:
+            return self._send_ending(number, stream)
+        room = min(core.local_flow_control_window(number), core.max_outbound_frame_size)
+        if room <= 0:
+            return 0
+        data = stream.waiting.popleft()
+        if len(data) > room:
+            stream.waiting.appendleft(data[room:])
+            data = data[:room]
+        stream.queued -= len(data)
+        last = not stream.waiting and stream.ending is True
+        core.send_data(number, data, end_stream=last)
+        if last:
+            stream.ending = False
+            self._ended(number, _US)
+        return len(data) + 9
+
+    def _send_ending(self, number: int, stream: _Stream) -> int:
+        ending, stream.ending = stream.ending, False
+        if ending is True:
+            self._core.end_stream(number)
+        elif ending:
+            self._core.send_headers(number, ending, end_stream=True)
+        self._ended(number, _US)
+        return 9
+
+    def _ended(self, number: int, side: int) -> None:
+        stream = self._streams.get(number)
+        if stream is not None:
+            stream.ended |= side
+            if stream.ended == _PEER | _US:
+                del self._streams[number]
+                self._gate.closed(number)
+
+    def _wake(self, number: int) -> None:
+        """A window has opened: of one stream, or (0) of all."""
+        for each in (number,) if number else tuple(self._streams):
+            stream = self._streams.get(each)
+            if stream is not None and (stream.waiting or stream.ending) and each not in self._ready:
+                self._ready.append(each)
+
+    def _queue(self, number: int) -> None:
+        if number not in self._ready:
+            self._ready.append(number)
+
+    def open_stream(self, head: RequestHead, *, end: bool) -> int:
+        fields = request_fields(head)
+        if self._closed:
+            return 0
+        try:
+            number = self._core.get_next_available_stream_id()
+            self._core.send_headers(number, fields, end_stream=end)
+        except (h2.exceptions.NoAvailableStreamIDError, h2.exceptions.ProtocolError):
+            return 0
+        self._streams[number] = _Stream(head.method)
+        if end:
+            self._ended(number, _US)
+        return number
+
+    def send_head(self, stream_id: int, head: ResponseHead, *, end: bool) -> None:
+        fields = response_fields(head)
+        if not self._closed and stream_id in self._streams:
+            try:
+                self._core.send_headers(stream_id, fields, end_stream=end)
+            except h2.exceptions.ProtocolError:
+                return  # the stream has ended meanwhile
+            if end:
+                self._ended(stream_id, _US)
+
+    def send_data(self, stream_id: int, data: bytes, *, end: bool = False) -> None:
+        stream = self._streams.get(stream_id)
+        if stream is None or self._closed:
+            return
+        if data:
+            stream.waiting.append(data)
+            stream.queued += len(data)
+        stream.ending = stream.ending or end
+        self._queue(stream_id)
+
+    def send_end(self, stream_id: int, trailers: Headers | None = None) -> None:
+        fields = trailer_fields(trailers) if trailers is not None else []
+        stream = self._streams.get(stream_id)
+        if stream is not None and not self._closed:
+            stream.ending = fields or True
+            self._queue(stream_id)
+
+    def queued(self, stream_id: int) -> int:
+        stream = self._streams.get(stream_id)
+        return stream.queued if stream is not None and not self._closed else 0
+
+    def consume(self, stream_id: int, credit: int) -> None:
+        if self._closed or not credit:
+            return
+        try:
+            self._core.acknowledge_received_data(credit, stream_id)
+        except (h2.exceptions.ProtocolError, KeyError):
+            self._core.increment_flow_control_window(credit)
+
+    def reset(self, stream_id: int, code: int) -> None:
+        if self._streams.pop(stream_id, None) is not None:
+            self._reset(stream_id, code)
+
+    def _reset(self, number: int, code: int) -> None:
+        if self._closed:
+            return
+        try:
+            self._core.reset_stream(number, code)
+        except h2.exceptions.ProtocolError:
+            return
+        self._gate.was_reset(number)
+
+    def ping(self, payload: bytes) -> None:
+        if not self._closed:
+            self._core.ping(payload)
+
+    def announce_shutdown(self) -> None:
+        if not self._closed:
+            self._out += self._core.data_to_send()
+            self._out += b"\0\0\x08\x07\0\0\0\0\0" + b"\x7f\xff\xff\xff" + b"\0\0\0\0"
+
+    def goaway(self, code: int = NO_ERROR) -> None:
+        if not self._closed:
+            self._out += self._core.data_to_send()
+            self._out += b"\0\0\x08\x07\0\0\0\0\0" + self._highest.to_bytes(4, "big") + code.to_bytes(4, "big")
+
+
+def _pairs(given: Any) -> Sequence[Field]:
+    return [(bytes(name), bytes(value)) for name, value in given or ()]
