@@ -265,7 +265,8 @@ class Cluster:
         connection = Http2Connection(transport, codec, endpoint, self.clock(), self._wake_one)
         connection.closing = pool is not endpoint.streams  # drained meanwhile: for this request alone
         pool.connections.append(connection)
-        await self._nursery.start(connection.run, self._batch(), lambda ended: self._shared_ended(pool, ended))
+        connection.open(self._nursery, self._batch())
+        self._nursery.start_soon(connection.run, lambda ended: self._shared_ended(pool, ended))
         return connection.lease()
 
     def _shared_ended(self, pool: StreamPool, connection: Http2Connection) -> None:

@@ -28,7 +28,6 @@ from agent.exchange.faults import ProxyFault
 from agent.multiplex import Multiplexed, MuxStream
 from agent.stream_transport import StreamTransport
 from agent.upstream.endpoint import Endpoint
-from mesh.net.batch import WriteBatch
 from mesh.net.tcp import Transport
 
 _GOODBYE: Final = 1.0  # seconds for a GOAWAY to be written
@@ -172,24 +171,14 @@ class Http2Connection(Multiplexed[Http2Lease]):
         self.leased.add(made)
         return made
 
-    async def run(
-        self,
-        batch: WriteBatch | None,
-        ended: Callable[[Http2Connection], None],
-        *,
-        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-    ) -> None:
-        """Serve until the peer or `close` ends it; then every stream fails, and `ended` is called."""
+    async def run(self, ended: Callable[[Http2Connection], None]) -> None:
+        """Read, after `open`, until the peer or `close` ends it; then every stream fails, and `ended` is called."""
         try:
             with self._scope:
-                async with trio.open_nursery() as nursery:
-                    self.open(nursery, batch)
-                    task_status.started()
-                    try:
-                        await self.read()
-                    except (trio.BrokenResourceError, trio.ClosedResourceError):
-                        pass  # told to the streams below
-                    nursery.cancel_scope.cancel()
+                try:
+                    await self.read()
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    pass  # told to the streams below
         finally:
             self.closing = True
             for lease in tuple(self.leased):

@@ -34,6 +34,7 @@ class Outbox:
         "_pull",
         "_token",
         "_transport",
+        "_unblocked",
         "broken",
         "error",
     )
@@ -54,6 +55,7 @@ class Outbox:
         self._token = trio.lowlevel.current_trio_token()
         self._kicked = False
         self._blocked = False
+        self._unblocked: trio.Event
         self.broken = False
         self.error: Exception | None = None
 
@@ -83,6 +85,7 @@ class Outbox:
             while data := self._pull(_PIECE):
                 if not self._transport.send_nowait(data):
                     self._blocked = True
+                    self._unblocked = trio.Event()
                     # the loop may be about to sleep without looking at its run queue again, so it is woken
                     self._token.run_sync_soon(self._start)
                     return
@@ -100,6 +103,7 @@ class Outbox:
             self._nursery.start_soon(self._finish)
         except RuntimeError:  # the connection has ended meanwhile
             self.broken = True
+            self._unblocked.set()
 
     async def _finish(self) -> None:
         try:
@@ -114,14 +118,17 @@ class Outbox:
             self.broken = True
         finally:
             self._blocked = False
+            self._unblocked.set()
         self._flushed(True)
 
     async def finish(self) -> None:
-        """Write all that is queued, waiting as long as it takes; the nursery's tasks must have ended.
+        """Write all that is queued, waiting as long as it takes; nothing may be kicked any more.
 
         Raises trio.BrokenResourceError, trio.ClosedResourceError.
         """
-        self._blocked = False
+        if self._blocked:
+            await self._unblocked.wait()
+        self._blocked = True
         await self._transport.drain()
         while data := self._pull(_PIECE):
             self._transport.send_nowait(data)
