@@ -48,7 +48,8 @@ class Settings(Struct, frozen=True):
     codec: str = "auto"
     """HTTP engine: auto, fast or reference (MESH_CODEC)."""
     request_body_buffer_bytes: int = 65536
-    """A request body of known length up to this is read whole before it is sent, so that it can be retried."""
+    """A request body of known length up to this is read whole before it is sent, so that it can be retried; of another
+    one as much is kept while it is sent."""
     dns_refresh_rate: float = 5.0
     health_check_interval: float = 10.0
     """Between two checks of the sidecar's own app (--health-check) while it is well; 0: no checks."""

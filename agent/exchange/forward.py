@@ -89,7 +89,7 @@ class Forward:
         self._multiplexed = self._cluster.multiplexes(stream.head.version)
         self._connection: Lease | None = None
         self._cut = False
-        self.body = RequestBody()
+        self.body = RequestBody(dataplane.settings.request_body_buffer_bytes)
         self.committed = False
         self.deadline = NEVER
         """When the try in flight is to be cut; the data plane's clock looks at it."""
@@ -111,7 +111,7 @@ class Forward:
         stream.head.keep_alive = True  # the client's wish to close is not the upstream's
         if stream.head.upgrade is not None:
             forwarding.complete_upgrade(stream.head, dataplane.rng)
-        await self.body.read(stream, dataplane.settings.request_body_buffer_bytes)
+        await self.body.read(stream)
         if self.body.waited:
             self._now = dataplane.clock()
         if stream.client_gone:
@@ -126,6 +126,7 @@ class Forward:
         try:
             while not await self._try():
                 await self._back_off()
+                self.body.rewind()
         finally:
             cluster.limits.release_request()
             if self._retrying:
@@ -233,12 +234,13 @@ class Forward:
         """The request's body is still coming: a second task sends it on while this one reads the response."""
         done = False
         fault: ProxyFault | ProtocolError | None = None
+        self._request_failure = None
         self.body.streamed = True
         async with trio.open_nursery() as nursery:
 
             async def send_body() -> None:
                 try:
-                    await relay_request(self._stream, connection)
+                    await relay_request(self._stream, connection, self.body)
                 except (ProxyFault, ProtocolError) as exc:
                     self._request_failure = exc
                     if isinstance(exc, ProtocolError) or exc.origin == "downstream":
@@ -274,6 +276,8 @@ class Forward:
         if self._retry.wants_response(status, response.headers) and self._admit_retry():
             return False
         self.committed = True
+        if self.body.end is None:
+            self.body.forget()
         self.deadline = self._deadline  # the timeout of one try ends with its head
         self._record.upstream_service_time = round((self._now - started) * 1000)
         self._record.details = "via_upstream"
@@ -306,14 +310,14 @@ class Forward:
     # Whether to try again
 
     def _may_repeat(self) -> bool:
-        return not self.committed and not self.body.streamed
+        return not self.committed and self.body.repeatable
 
     def _may_try_again(self, fault: ProxyFault) -> bool:
-        if not self._may_repeat() or fault.origin != "upstream":
+        if fault.origin != "upstream":
             return False
         retry = self._retry
         harmless = fault.untouched or self._stream.head.method in _IDEMPOTENT
-        if fault.reused and harmless and not self._healed:
+        if fault.reused and harmless and not self._healed and self._may_repeat():
             # the peer parted with the connection as it was taken: not a failure of the request, so not a retry
             self._healed = retry.immediate = True
             self._record.attempts -= 1
@@ -324,6 +328,8 @@ class Forward:
     def _admit_retry(self) -> bool:
         """Whether a try that the policy would repeat may be repeated now; says in the record why not."""
         if not self._may_repeat():
+            if not self.committed:
+                self._cluster.stats.retry_or_shadow_abandoned.inc()
             return False
         if not self._retry.spend():
             self._record.flags += ("URX",)

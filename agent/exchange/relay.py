@@ -52,27 +52,40 @@ class Stream(Protocol):
 
 
 class RequestBody:
-    """What of the request's body is in hand before the first try; `end` is set when that is all of it.
+    """What of the request's body has been taken from the client, for another try to send again; `end` is set when that
+    is all of it.
 
-    Only a body that is all here can be sent again, so only then may a try after bytes were sent be repeated.
+    What comes while a try is under way is kept too, as far as `limit` bytes.
     """
 
-    __slots__ = ("data", "end", "streamed", "waited")
+    __slots__ = ("_later", "_left", "_lost", "data", "end", "limit", "streamed", "waited")
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
         self.data = b""
         self.end: End | None = None
         self.waited = False
         """True once time has passed while reading."""
         self.streamed = False
-        """True once bytes were taken from the client while a try was under way."""
+        """True once more of it is taken while a try is under way."""
+        self._later: list[bytes] = []
+        self._left = limit
+        self._lost = False
 
-    async def read(self, stream: Stream, limit: int) -> None:
+    @property
+    def repeatable(self) -> bool:
+        """Whether a try may be made once more: all of the body is in hand, or no try has begun to take the rest.
+
+        A request that is answered before its end is not repeated (Envoy).
+        """
+        return not self.streamed or (self.end is not None and not self._lost)
+
+    async def read(self, stream: Stream) -> None:
         """Take what has arrived; wait a moment for the rest of a body of known length up to `limit` bytes.
 
         A client that dawdles, or that waits for an answer to what it has sent, is not waited for.
         """
-        wait = 0 < stream.head.content_length <= limit and not stream.head.expect_continue
+        wait = 0 < stream.head.content_length <= self.limit and not stream.head.expect_continue
         parts = []
         while True:
             event = stream.next_event()
@@ -90,17 +103,41 @@ class RequestBody:
                 break
         if parts:
             self.data = parts[0] if len(parts) == 1 else b"".join(parts)
+            self._left -= len(self.data)
+
+    def keep(self, piece: bytes) -> None:
+        """A piece was taken from the client while a try is under way."""
+        self._left -= len(piece)
+        if self._left >= 0:
+            self._later.append(piece)
+        else:
+            self.forget()
+
+    def rewind(self) -> None:
+        """Another try begins: all that was kept is to be sent again."""
+        if self._later:
+            self.data = b"".join((self.data, *self._later))
+            self._later.clear()
+
+    def forget(self) -> None:
+        """No further try: keep nothing."""
+        self._lost = True
+        self._left = -1
+        self.data = b""
+        self._later.clear()
 
 
-async def relay_request(stream: Stream, connection: Lease) -> None:
-    """Send the rest of a request's body as it comes. Raises ProxyFault of either side, ProtocolError."""
+async def relay_request(stream: Stream, connection: Lease, body: RequestBody) -> None:
+    """Send the rest of a request's body as it comes, and keep it. Raises ProxyFault of either side, ProtocolError."""
     while True:
         event = stream.next_event()
         if event is None:
             await stream.fill()
         elif isinstance(event, bytes):
+            body.keep(event)
             await connection.send_data(event)
         else:
+            body.end = event
             await connection.send_end(event)
             return
 

@@ -29,6 +29,7 @@ _COUNTERS: Final = {
     "upstream_rq_retry_success": "Requests that a retry healed.",
     "upstream_rq_retry_overflow": "Retries refused because of the limit of retries.",
     "upstream_rq_retry_limit_exceeded": "Requests that failed after their last retry.",
+    "retry_or_shadow_abandoned": "Retries refused because the request's body had not all been kept.",
     "upstream_rq_rx_reset": "Requests that the endpoint reset.",
     "upstream_rq_tx_reset": "Requests that the proxy reset.",
     "outlier_detection_ejections_enforced_total": "Endpoints ejected.",
@@ -75,6 +76,7 @@ class ClusterStats:
         upstream_rq_retry: Counter
         upstream_rq_retry_success: Counter
         upstream_rq_retry_overflow: Counter
+        retry_or_shadow_abandoned: Counter
         upstream_rq_retry_limit_exceeded: Counter
         upstream_rq_rx_reset: Counter
         upstream_rq_tx_reset: Counter

@@ -44,7 +44,6 @@ _POLICY_BLOCKS = (
     Unserved("loadBalancer.warmupDurationSecs", "new endpoints get their full share at once"),
     Unserved("loadBalancer.localityLbSetting", "localities are not looked at"),
     Unserved("loadBalancer.zoneAwareLbSetting", "localities are not looked at"),
-    Unserved("connectionPool.http.h2UpgradePolicy", "HTTP/1.1 is spoken upstream", _is("UPGRADE")),
     Unserved("connectionPool.http.useClientProtocol", "HTTP/1.1 is spoken upstream", _is("TRUE")),
     Unserved("connectionPool.http.maxConcurrentStreams", "HTTP/1.1 is spoken upstream"),
     Unserved("connectionPool.http.http2KeepAlive", "HTTP/1.1 is spoken upstream"),
@@ -86,7 +85,7 @@ NOT_SERVED: dict[str, tuple[Unserved, ...]] = {
     ),
     "Gateway": (
         Unserved("servers.port.protocol", "the server is not opened", _not("HTTP", "HTTP2", "GRPC", "GRPC-WEB")),
-        Unserved("servers.port.protocol", "HTTP/1.1 is spoken on the port", _is("HTTP2", "GRPC", "GRPC-WEB")),
+        Unserved("servers.port.protocol", "gRPC-Web passes through untranslated", _is("GRPC-WEB")),
         Unserved("servers.tls.httpsRedirect", "requests are served without a redirect", _is("TRUE")),
         Unserved("servers.bind", "the gateway's own address is bound"),
     ),

@@ -344,6 +344,11 @@ def test_unavailable_is_retried_by_default(call: Caller) -> None:
     assert call.counts()[0]["Unary"] == before + 3
 
 
+def test_a_message_that_comes_in_pieces_is_kept_for_a_retry(call: Caller) -> None:
+    done = call("unary", "Unary", size=60_000, metadata={"fail-first": "c 2"})
+    assert (done.code, done.same) == ("OK", True)
+
+
 def test_a_retry_may_be_forbidden(call: Caller) -> None:
     done = call("unary", "Unary", text="x", metadata={"fail-first": "b 1", "x-case": "once"})
     assert (done.code, done.details) == ("UNAVAILABLE", "failure 1")

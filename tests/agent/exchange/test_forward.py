@@ -388,6 +388,30 @@ async def test_back_off_ends_with_the_routes_timeout(autojump_clock: trio.testin
     assert (proxy.records[0].flags, proxy.records[0].attempts) == (("UT",), 1)
 
 
+@pytest.mark.parametrize(("pieces", "tries"), [(3, 3), (16, 1)])
+async def test_a_body_that_comes_late_is_kept_up_to_a_limit(pieces: int, tries: int) -> None:
+    async def script(upstream: ScriptedUpstream, wire: Wire) -> None:
+        while True:
+            upstream.requests.append(await wire.message())
+            await wire.answer(503, b"busy")
+
+    piece = b"1388\r\n" + b"x" * 5000 + b"\r\n"
+    async with ScriptedUpstream(script).running() as upstream:
+        async with serving(gateway(upstream.port, action=retrying("5xx", backoff_base=1e-9))) as proxy:
+            with idle_counts(proxy.cluster()):
+                async with proxy.connect() as wire:
+                    await wire.send(b"POST / HTTP/1.1\r\nhost: app\r\ntransfer-encoding: chunked\r\n\r\n")
+                    for _ in range(pieces):
+                        await settle()
+                        await wire.send(piece)
+                    await wire.send(b"0\r\n\r\n")
+                    assert (await wire.message()).status == 503
+                await proxy.settled()
+            assert proxy.cluster().stats.retry_or_shadow_abandoned.value == (tries == 1)
+    assert [len(request.body) for request in upstream.requests] == [5000 * pieces] * tries
+    assert proxy.records[0].flags == (("URX",) if tries > 1 else ())
+
+
 async def test_a_body_that_streams_is_sent_once() -> None:
     async def script(upstream: ScriptedUpstream, wire: Wire) -> None:
         upstream.requests.append(await wire.head())
