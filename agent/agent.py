@@ -130,6 +130,7 @@ class Agent:
                 on_verdict=self._judged,
             )
             services.start_soon(self._dataplane.keep_deadlines)
+            services.start_soon(self._dataplane.credentials.keep_files)
             services.start_soon(self._sweep)
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
@@ -267,7 +268,9 @@ class Agent:
         """Compile and swap: synchronous, so no request sees half of it."""
         assert self._listeners is not None
         assert self._upkeep is not None
-        plan, rejected = compile_plan(snapshot, self._plan, self._make_cluster)
+        rejected = self._dataplane.credentials.apply(snapshot)
+        plan, more = compile_plan(snapshot, self._plan, self._make_cluster)
+        rejected += more
         gone = self._plan.clusters.keys() - plan.clusters.keys() if self._plan is not None else ()
         self._plan = self._dataplane.plan = plan
         for name in gone:

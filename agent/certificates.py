@@ -10,6 +10,7 @@ import ssl
 from msgspec import Struct
 
 from agent.identity import Identity
+from mesh.identity.der import first_certificate, read_fields
 
 
 class ShownCertificate(Struct, frozen=True):
@@ -25,7 +26,7 @@ class ShownCertificate(Struct, frozen=True):
 def shown_certificates(identity: Identity) -> tuple[ShownCertificate, ...]:
     """The leaf first, then the roots."""
     leaf = ShownCertificate(
-        serial=_serial(identity.certificate.chain_pem),
+        serial=read_fields(first_certificate(identity.certificate.chain_pem.decode("ascii"))).serial,
         uris=(identity.spiffe_id.uri,),
         not_before=identity.not_before,
         not_after=identity.not_after,
@@ -45,26 +46,3 @@ def shown_certificates(identity: Identity) -> tuple[ShownCertificate, ...]:
             )
         )
     return (leaf, *roots)
-
-
-def _serial(chain_pem: bytes) -> str:
-    """Serial number of the first certificate of a chain (X.690: the second element of TBSCertificate)."""
-    end = b"-----END CERTIFICATE-----"
-    der = ssl.PEM_cert_to_DER_cert((chain_pem[: chain_pem.index(end)] + end).decode("ascii"))
-    inner = _content(der, 0)[0]
-    start, _ = _content(der, inner)
-    at = start
-    if der[at] == 0xA0:  # explicit version
-        version, length = _content(der, at)
-        at = version + length
-    number, length = _content(der, at)
-    return der[number : number + length].lstrip(b"\0").hex().upper()
-
-
-def _content(der: bytes, at: int) -> tuple[int, int]:
-    """(start, size) of the content of the element at `at`."""
-    size = der[at + 1]
-    if size < 0x80:
-        return at + 2, size
-    count = size & 0x7F
-    return at + 2 + count, int.from_bytes(der[at + 2 : at + 2 + count], "big")

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 import trio
-from msgspec import Struct
+from msgspec import Struct, field
 
 from agent.websocket import Certificate
 from mesh.backoff import delays
@@ -45,11 +45,33 @@ class Identity(Struct, frozen=True):
     certificate: Certificate
     roots_pem: bytes
     not_before: float
+    _made: dict[tuple[bool, tuple[str, ...]], ssl.SSLContext] = field(default_factory=dict)
 
     @property
     def not_after(self) -> float:
         """End of the certificate."""
         return self.certificate.not_after
+
+    def server_context_for(self, alpn: tuple[str, ...]) -> ssl.SSLContext:
+        """`server_context` with another list of ALPN names, made at its first use."""
+        return self._context(mesh_server_context, alpn, server=True)
+
+    def client_context_for(self, alpn: tuple[str, ...]) -> ssl.SSLContext:
+        """`client_context` with another list of ALPN names, made at its first use."""
+        return self._context(mesh_client_context, alpn, server=False)
+
+    def _context(
+        self,
+        make: Callable[[bytes, bytes, bytes, tuple[str, ...]], ssl.SSLContext],
+        alpn: tuple[str, ...],
+        *,
+        server: bool,
+    ) -> ssl.SSLContext:
+        made = self._made.get((server, alpn))
+        if made is None:
+            chain, key = self.certificate.chain_pem, self.certificate.key_pem
+            made = self._made[server, alpn] = make(chain, key, self.roots_pem, alpn)
+        return made
 
 
 class Signer(Protocol):

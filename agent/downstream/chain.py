@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from agent.downstream.sniff import ClientHello
@@ -14,10 +15,15 @@ MESH_ALPN: Final = frozenset({"istio-http/1.0", "istio-http/1.1", "istio-h2", "i
 class Chains:
     """A listener's filter chains. `sniffing` False: one chain takes everything and no byte is looked at."""
 
-    __slots__ = ("_chains", "sniffing")
+    __slots__ = ("_chains", "_named", "_unnamed", "sniffing")
 
     def __init__(self, chains: tuple[config.FilterChain, ...]) -> None:
         self._chains = chains
+        self._named: dict[str, list[config.FilterChain]] = {}
+        for chain in chains:
+            for pattern in chain.server_names:
+                self._named.setdefault(pattern, []).append(chain)
+        self._unnamed = tuple(chain for chain in chains if not chain.server_names)
         self.sniffing = any(chain.transport != "any" or chain.server_names for chain in chains)
 
     def first(self) -> config.FilterChain | None:
@@ -25,25 +31,32 @@ class Chains:
         return self._chains[0] if self._chains else None
 
     def pick(self, hello: ClientHello | None) -> config.FilterChain | None:
-        """First chain that fits; `hello` is None for a connection that does not begin with a ClientHello.
+        """First chain that fits, among those that name the server best: exactly, then by the longest wildcard, then
+        not at all (Envoy's order). `hello` is None for a connection that does not begin with a ClientHello.
 
         None: the connection is closed (flag NR, `filter_chain_not_found`).
         """
-        for chain in self._chains:
-            if chain.transport == "any":
-                return chain
-            if chain.transport == "raw":
-                if hello is None:
-                    return chain
-                continue
-            if hello is None or (chain.transport == "mtls" and MESH_ALPN.isdisjoint(hello.alpn)):
-                continue
-            if not chain.server_names or _names_fit(chain.server_names, hello.server_name):
-                return chain
-        return None
+        if hello is not None and self._named:
+            for pattern in _patterns(hello.server_name):
+                for chain in self._named.get(pattern, ()):
+                    if _fits(chain, hello):
+                        return chain
+        return next((chain for chain in self._unnamed if _fits(chain, hello)), None)
 
 
-def _names_fit(patterns: tuple[str, ...], name: str) -> bool:
-    return any(
-        pattern in ("*", name) or (pattern.startswith("*.") and name.endswith(pattern[1:])) for pattern in patterns
-    )
+def _fits(chain: config.FilterChain, hello: ClientHello | None) -> bool:
+    if chain.transport == "any":
+        return True
+    if hello is None or chain.transport == "raw":
+        return hello is None and chain.transport == "raw"
+    return chain.transport == "tls" or not MESH_ALPN.isdisjoint(hello.alpn)
+
+
+def _patterns(name: str) -> Iterator[str]:
+    """What may stand for the name, best first."""
+    yield name
+    _, dot, rest = name.partition(".")
+    while dot:
+        yield f"*.{rest}"
+        _, dot, rest = rest.partition(".")
+    yield "*"

@@ -7,7 +7,6 @@ its chains are swapped in one assignment, and connections keep the chain that th
 from __future__ import annotations
 
 import errno
-import ssl
 from typing import Final
 
 import trio
@@ -17,7 +16,7 @@ from agent.downstream.chain import Chains
 from agent.downstream.http1 import serve_http1
 from agent.downstream.sniff import hello_complete, looks_like_tls, parse_client_hello
 from agent.downstream.tcp import serve_tcp
-from agent.downstream.tls import HandshakeFailed, accept_mesh_tls
+from agent.downstream.tls import HandshakeFailed, secure
 from agent.policy.chain import guards
 from mesh import config
 from mesh.net.tcp import TcpListener, Transport
@@ -97,7 +96,7 @@ class Listener:
             return
         downstream.guard = self._guards[chain.name]
         if chain.tls is not None:
-            await self._secure(downstream, chain.tls)
+            await secure(downstream, chain.tls, self._dataplane)
         if chain.http is not None:
             await serve_http1(downstream, chain.http, self._dataplane)
         elif chain.tcp is not None:
@@ -135,12 +134,3 @@ class Listener:
                         break
                     data += more
         return data
-
-    async def _secure(self, downstream: Downstream, tls: config.DownstreamTls) -> None:
-        identity = self._dataplane.identity
-        if identity is None:
-            raise HandshakeFailed("no_certificate_yet")
-        context: ssl.SSLContext = identity.server_context
-        secured, peer = await accept_mesh_tls(downstream.transport, context, tls.trust_domains)
-        downstream.transport = secured
-        downstream.identify(peer, identity.spiffe_id, secured.peer_certificate_der())
