@@ -18,7 +18,7 @@ import trio
 
 from agent.admin import Admin, Certificate, State
 from agent.bootstrap import Bootstrap
-from agent.certificates import shown_certificates
+from agent.certificates import shown_certificates, shown_secrets
 from agent.codec.message import Limits as CodecLimits
 from agent.dataplane import Dataplane
 from agent.downstream.listeners import Listeners
@@ -45,7 +45,7 @@ from mesh.net.tcp import TcpListener, listen
 from mesh.telemetry.log import get_logger
 from mesh.telemetry.metrics import Registry
 
-_MESH_ALPN = ("istio-http/1.1", "istio")
+_MESH_ALPN = ("istio-h2", "istio-http/1.1", "istio", "h2", "http/1.1")  # the callee chooses: the best first
 _SWEEP = 0.25  # seconds between looks at deadlines and vanished clients
 _TICK = 1.0  # seconds between looks at idle pools and ejections
 _IDENTITY_WAIT = 5.0  # seconds for a certificate when the snapshot is from disk, so the pilot may be away
@@ -222,7 +222,6 @@ class Agent:
                 wall=self._wall,
                 registry=self.registry,
                 server_alpn=_MESH_ALPN,
-                client_alpn=_MESH_ALPN,
                 ttl=self._bootstrap.settings.certificate_ttl,
             )
             services.start_soon(self._keeper.run)
@@ -289,6 +288,7 @@ class Agent:
             clock=self._clock,
             rng=self._rng,
             identity=lambda: self._dataplane.identity,
+            credentials=self._dataplane.credentials,
             stats=self._stats.cluster(settings.name),
             codec_limits=CodecLimits(limits.max_request_headers_kb * 1024, limits.max_headers_count),
             engine=limits.codec,
@@ -385,7 +385,8 @@ class Agent:
 
     def certificates(self) -> Sequence[Certificate]:
         """Certificates in use."""
-        return shown_certificates(self._identity) if self._identity is not None else ()
+        own = shown_certificates(self._identity) if self._identity is not None else ()
+        return (*own, *shown_secrets(self._dataplane.credentials.secrets()))
 
     def wall(self) -> float:
         """Seconds since the epoch."""

@@ -1,4 +1,4 @@
-"""The certificates in use, as the admin port shows them: the workload's own and the mesh's roots.
+"""The certificates in use, as the admin port shows them: the workload's own, the mesh's roots, those of secrets.
 
 Read through the ssl module, so that looking at them does not load a cryptography library.
 """
@@ -6,10 +6,13 @@ Read through the ssl module, so that looking at them does not load a cryptograph
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
+from agent.credentials import Material
 from agent.identity import Identity
+from mesh import config
 from mesh.identity.der import first_certificate, read_fields
 
 
@@ -21,6 +24,8 @@ class ShownCertificate(Struct, frozen=True):
     not_before: float
     not_after: float
     is_authority: bool
+    secret: str = ""
+    """Name of the secret that holds it; "" for the workload's own."""
 
 
 def shown_certificates(identity: Identity) -> tuple[ShownCertificate, ...]:
@@ -46,3 +51,14 @@ def shown_certificates(identity: Identity) -> tuple[ShownCertificate, ...]:
             )
         )
     return (leaf, *roots)
+
+
+def shown_secrets(secrets: Iterable[tuple[config.Secret, Material | None]]) -> Iterator[ShownCertificate]:
+    """The leaf or the first root of each secret that can be used."""
+    for secret, material in secrets:
+        for pem, is_authority in ((material.certificate, False), (material.roots, True)) if material else ():
+            if pem:
+                fields = read_fields(first_certificate(pem.decode("ascii")))
+                yield ShownCertificate(
+                    fields.serial, (), fields.not_before, fields.not_after, is_authority, secret.name
+                )

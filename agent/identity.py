@@ -99,7 +99,6 @@ class IdentityKeeper:
         registry: Registry | None = None,
         ttl: float = 0.0,
         server_alpn: tuple[str, ...] = (),
-        client_alpn: tuple[str, ...] = (),
         make_key: Callable[[], Awaitable[KeyAndCsr]] | None = None,
     ) -> None:
         self.current: Identity | None = None
@@ -111,7 +110,6 @@ class IdentityKeeper:
         self._wall = wall
         self._ttl = ttl
         self._server_alpn = server_alpn
-        self._client_alpn = client_alpn
         self._make_key = make_key or make_key_in_child
         registry = registry or Registry()
         self._events = registry.counter("trioweave_agent_certificate_events_total", "Certificates asked for, by event.")
@@ -184,7 +182,7 @@ class IdentityKeeper:
             return Identity(
                 spiffe_id=parse(response.spiffe_id),
                 server_context=mesh_server_context(chain, made.key_pem, roots, self._server_alpn),
-                client_context=mesh_client_context(chain, made.key_pem, roots, self._client_alpn),
+                client_context=mesh_client_context(chain, made.key_pem, roots),
                 certificate=Certificate(chain, made.key_pem, response.not_after),
                 roots_pem=roots,
                 not_before=response.not_before,

@@ -457,6 +457,7 @@ class Serving:
             clock=trio.current_time,
             rng=self.dataplane.rng,
             identity=lambda: self.dataplane.identity,
+            credentials=self.dataplane.credentials,
             stats=self.stats.cluster(settings.name),
             codec_limits=CodecLimits(),
             batch=lambda: self.dataplane.batch,

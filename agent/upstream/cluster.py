@@ -16,7 +16,7 @@ from agent.codec import http1_client
 from agent.codec.message import Limits as CodecLimits
 from agent.exchange import faults
 from agent.upstream.balancer import Balancer, compile_balancer, usable
-from agent.upstream.connect import ClientIdentity, open_connection
+from agent.upstream.connect import ClientCredentials, ClientIdentity, open_connection
 from agent.upstream.endpoint import Endpoint
 from agent.upstream.http1 import Http1Connection
 from agent.upstream.limits import Limits
@@ -49,6 +49,7 @@ class Cluster:
         clock: Callable[[], float],
         rng: random.Random,
         identity: Callable[[], ClientIdentity | None],
+        credentials: ClientCredentials | None = None,
         stats: ClusterStats,
         codec_limits: CodecLimits,
         engine: str = "auto",
@@ -71,6 +72,7 @@ class Cluster:
         self.dynamic = settings.discovery == "original_dst"
         self._next_sweep = 0.0
         self._identity = identity
+        self._credentials = credentials
         self._codec_limits = codec_limits
         self._engine = engine
         self._batch = batch
@@ -221,7 +223,7 @@ class Cluster:
         # the connection is counted; every way out but success uncounts it
         pool = endpoint.pool
         try:
-            transport = await open_connection(self.config, endpoint.config, self._identity())
+            transport = await self._connect(endpoint)
         except BaseException as exc:
             if isinstance(exc, faults.ProxyFault):
                 self._count_failed(endpoint, exc)
@@ -344,7 +346,7 @@ class Cluster:
             self.stats.upstream_cx_overflow.inc()
             raise faults.overflow()
         try:
-            transport = await open_connection(self.config, endpoint.config, self._identity())
+            transport = await self._connect(endpoint)
         except BaseException as exc:
             if isinstance(exc, faults.ProxyFault):
                 self._count_failed(endpoint, exc)
@@ -355,7 +357,12 @@ class Cluster:
 
     async def open_check(self, endpoint: Endpoint) -> Transport:
         """A connection for an active health check; limits and counters do not see it. Raises ProxyFault UF."""
-        return await open_connection(self.config, endpoint.config, self._identity())
+        return await self._connect(endpoint)
+
+    async def _connect(self, endpoint: Endpoint) -> Transport:
+        return await open_connection(
+            self.config, endpoint.config, self._identity(), self._credentials, endpoint.resumption
+        )
 
     def close_tcp(self, endpoint: Endpoint, transport: Transport) -> None:
         """End what `open_tcp` began."""

@@ -45,7 +45,7 @@ _POLICY_BLOCKS = (
     Unserved("connectionPool.http.maxConcurrentStreams", "HTTP/1.1 is spoken upstream"),
     Unserved("connectionPool.http.http2KeepAlive", "HTTP/1.1 is spoken upstream"),
     Unserved("outlierDetection.outlierDetectionHttpErrorCodes", "every 5xx counts as an error"),
-    Unserved("tls.mode", "connections to the destination are refused", _is("SIMPLE", "MUTUAL")),
+    Unserved("tls.credentialName", "gateways act on it; sidecars refuse connections to the destination"),
 )
 
 
@@ -102,7 +102,7 @@ NOT_SERVED: dict[str, tuple[Unserved, ...]] = {
     ),
     "ServiceEntry": (
         Unserved("resolution", "the host has no endpoints", _is("DYNAMIC_DNS")),
-        Unserved("subjectAltNames", "any identity of the trust domain is accepted"),
+        Unserved("subjectAltNames", "originated TLS acts on it; mesh mTLS accepts any identity of the trust domain"),
         Unserved("endpoints.network", "the address is used directly"),
         Unserved("endpoints.locality", "localities are not looked at"),
     ),

@@ -14,7 +14,7 @@ import pytest
 from tests.ports import unused_port
 from tests.sockets.mesh_rig import DEADLINE, Answer, Fleet, ask, fleet, until
 from tests.sockets.test_faults import an_app
-from tests.sockets.tls_rig import Authority, Leaf, TlsClient, ask_tls, client, secret, tls_secret
+from tests.sockets.tls_rig import Authority, Leaf, OutsideApp, TlsClient, ask_tls, client, secret, tls_secret
 
 GATEWAY_YAML = """apiVersion: networking.istio.io/v1
 kind: Gateway
@@ -89,6 +89,36 @@ spec:
   tcp:
   - match: [{port: 9000}]
     route: [{destination: {host: opaque.inside, port: {number: 443}}}]
+"""
+OUTSIDE_YAML = """apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: outside-%(name)s}
+spec:
+  hosts: [%(name)s.test]
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  endpoints: [{address: 127.0.0.1, ports: {http: %(port)d}}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: outside-%(name)s}
+spec:
+  host: %(name)s.test
+  trafficPolicy: {tls: %(tls)s}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: outside-%(name)s}
+spec:
+  hosts: [%(name)s-door.test]
+  gateways: [edge]
+  http: [{rewrite: {authority: %(name)s.test}, route: [{destination: {host: %(name)s.test}}]}]
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]
 """
 PORTS = ("80", "443", "9000")
 
@@ -347,6 +377,48 @@ def test_a_broken_renewal_leaves_the_last_good_one(edge: Edge) -> None:
     before = edge.shown("a.wild.test")
     edge.programs.write("exact.json", tls_secret("exact", good))
     until(lambda: edge.shown("a.wild.test") != before)
+
+
+# Originated TLS
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Iterator[OutsideApp]:
+    """An HTTPS server of another company, which wants a certificate of ours."""
+    made = OutsideApp(tmp_path)
+    with made.running():
+        yield made
+
+
+@pytest.mark.parametrize("source", ["files", "secret"])
+def test_tls_is_originated_with_a_certificate(programs: Fleet, outside: OutsideApp, source: str) -> None:
+    mine = outside.clients.issue("me.test", common_name="me")
+    (programs.root / "me.pem").write_bytes(mine.chain)
+    (programs.root / "me.key").write_bytes(mine.key)
+    (programs.root / "roots.pem").write_bytes(outside.authority.pem)
+    files = "clientCertificate: {0}/me.pem, privateKey: {0}/me.key, caCertificates: {0}/roots.pem"
+    how = files.format(programs.root) if source == "files" else "credentialName: me"
+    programs.write("me.json", tls_secret("me", mine, ca_crt=outside.authority.pem))
+    words = {"name": "api", "port": outside.port, "tls": f"{{mode: MUTUAL, {how}}}"}
+    programs.write("outside.yaml", OUTSIDE_YAML % words)
+    flags = ("--bind", "127.0.0.1", "--port-map", "80=0")
+    gateway = programs.start("agent", "gateway", "-f", str(programs.folder), *flags).wait_ready()
+    where = gateway.address("listen")
+    until(lambda: ask(where, "/", Host="api-door.test").status == 200)
+    told = ask(where, "/deep", Host="api-door.test").json
+    assert told == {"path": "/deep", "host": "api.test", "sni": "api.test", "client": "me", "alpn": "http/1.1"}
+
+
+def test_a_server_that_is_not_who_it_should_be_gets_nothing(programs: Fleet, outside: OutsideApp) -> None:
+    (programs.root / "roots.pem").write_bytes(outside.authority.pem)
+    tls = f"{{mode: SIMPLE, caCertificates: {programs.root}/roots.pem}}"
+    programs.write("outside.yaml", OUTSIDE_YAML % {"name": "other", "port": outside.port, "tls": tls})
+    flags = ("--bind", "127.0.0.1", "--port-map", "80=0", "--set", "drain_time=0")
+    gateway = programs.start("agent", "gateway", "-f", str(programs.folder), *flags).wait_ready()
+    where = gateway.address("listen")
+    until(lambda: ask(where, "/", Host="other-door.test").status == 503)
+    assert "TLS: CERTIFICATE_VERIFY_FAILED" in ask(where, "/", Host="other-door.test").text
+    assert outside.served == 0
 
 
 # What is shown of it

@@ -10,6 +10,10 @@ import json
 import socket
 import ssl
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,3 +114,75 @@ def ask_tls(
     """One request on a connection of its own."""
     with TlsClient(where, name, context) as made:
         return made.ask(path, host=host, **headers)
+
+
+class OutsideApp:
+    """An HTTPS server outside of any mesh: its certificate is for api.test, and clients may show theirs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.authority, self.clients = Authority(), Authority()
+        self.served = 0
+        leaf = self.authority.issue("api.test")
+        file = folder / "outside.pem"
+        file.write_bytes(leaf.chain + leaf.key)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(file)
+        context.load_verify_locations(cadata=self.clients.pem.decode())
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.set_alpn_protocols(["http/1.1"])
+        names: dict[ssl.SSLObject | ssl.SSLSocket, str] = {}
+
+        def heard(sock: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> None:
+            names[sock] = name or ""
+
+        context.sni_callback = heard
+        app = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                app.served += 1
+                sock: ssl.SSLSocket = self.connection  # type: ignore[assignment]
+                subject: Any = (sock.getpeercert() or {}).get("subject", ())
+                common = [value for part in subject for name, value in part if name == "commonName"]
+                told = {
+                    "path": self.path,
+                    "host": self.headers["host"],
+                    "sni": names.get(sock, ""),
+                    "client": "".join(common),
+                    "alpn": sock.selected_alpn_protocol(),
+                }
+                body = json.dumps(told).encode()
+                self.send_response(200)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def get_request(self) -> tuple[socket.socket, Any]:
+                raw, address = self.socket.accept()
+                raw.settimeout(DEADLINE)
+                return context.wrap_socket(raw, server_side=True), address
+
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                pass
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.port = int(self._server.server_address[1])
+
+    @contextmanager
+    def running(self) -> Iterator[OutsideApp]:
+        thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._server.shutdown()
+            self._server.server_close()
+            thread.join(DEADLINE)

@@ -53,7 +53,8 @@ def test_policies_of_destinations_ports_and_subsets():
 
 def test_only_some_values_are_not_served():
     assert not notices("DestinationRule", "host: a\ntrafficPolicy: {tls: {mode: ISTIO_MUTUAL}}")
-    assert notices("DestinationRule", "host: a\ntrafficPolicy: {tls: {mode: SIMPLE}}")
+    assert not notices("DestinationRule", "host: a\ntrafficPolicy: {tls: {mode: SIMPLE}}")
+    assert notices("DestinationRule", "host: a\ntrafficPolicy: {tls: {mode: SIMPLE, credentialName: a}}")
     assert not notices("Gateway", "servers: [{hosts: ['*'], port: {number: 80, name: http, protocol: HTTP}}]")
     through = "servers: [{hosts: ['*'], port: {number: 443, name: tls, protocol: TLS}, tls: {mode: %s}}]"
     assert not notices("Gateway", through % "PASSTHROUGH")
