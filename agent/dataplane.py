@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from agent.bootstrap import Settings
+from agent.credentials import Credentials
 from agent.exchange.canonical import path_rules
 from agent.exchange.record import Record
 from agent.policy.chain import OPEN
@@ -42,6 +43,12 @@ class Identity(Protocol):
     def client_context(self) -> ssl.SSLContext: ...
     @property
     def spiffe_id(self) -> SpiffeId: ...
+
+    def server_context_for(self, alpn: tuple[str, ...]) -> ssl.SSLContext:
+        """The server's context with another list of ALPN names."""
+
+    def client_context_for(self, alpn: tuple[str, ...]) -> ssl.SSLContext:
+        """The client's context with another list of ALPN names."""
 
 
 class Cuttable(Protocol):
@@ -82,9 +89,10 @@ class Downstream:
     """One accepted connection. `scope` encloses its task; `deadline` is looked at by the sweeper.
 
     `direct` is the peer's own address where a PROXY header told another, which then is the transport's.
-    `guard` holds the policies that it is under, `server_name` the SNI of its ClientHello, `alpn` the protocol agreed
-    in its TLS handshake. `busy` is False only between exchanges, when the connection may be closed without loss.
-    `drain` is set by a driver that has to say goodbye in its own words; without it, a connection is closed when idle.
+    `guard` holds the policies that it is under, `server_name` the SNI of its ClientHello. `tls`: it came under TLS
+    that ended here, `alpn` is what was agreed on ("" when nothing was). `peer` is who the client proved to be.
+    `busy` is False only between exchanges, when the connection may be closed without loss. `drain` is set by a driver
+    that has to say goodbye in its own words; without it, a connection is closed when idle.
     """
 
     __slots__ = (
@@ -102,6 +110,7 @@ class Downstream:
         "server_name",
         "source",
         "timed_out",
+        "tls",
         "transport",
     )
 
@@ -114,11 +123,12 @@ class Downstream:
         self.timed_out = False
         self.guard = OPEN
         self.server_name = ""
+        self.tls = False
+        self.alpn = ""
         self.peer: SpiffeId | None = None
         self.principal = ""
         self.source: config.Workload | None = None
         self.client_cert = b""
-        self.alpn = ""
         self.busy = True
         self.drain: Callable[[], None] | None = None
 
@@ -129,15 +139,25 @@ class Downstream:
         elif not self.busy:
             self.scope.cancel()
 
+    def secure(self, transport: Transport, alpn: str) -> None:
+        """The handshake is done: from here on bytes go through `transport`."""
+        self.transport = transport
+        self.tls = True
+        self.alpn = alpn
+
     def identify(self, peer: SpiffeId, own: SpiffeId, certificate: bytes) -> None:
-        """The peer proved who it is: remember it for policy, telemetry and x-forwarded-client-cert."""
+        """A workload of the mesh proved who it is: remember it, and its element of x-forwarded-client-cert."""
+        self.know(peer)
+        digest = hashlib.sha256(certificate).hexdigest()
+        self.client_cert = f'By={own};Hash={digest};Subject="";URI={peer}'.encode()
+
+    def know(self, peer: SpiffeId) -> None:
+        """Remember who the peer is, for policy and telemetry."""
         self.peer = peer
         self.principal = str(peer)
         self.source = config.Workload(
             name=peer.service_account, namespace=peer.namespace, service_account=peer.service_account
         )
-        digest = hashlib.sha256(certificate).hexdigest()
-        self.client_cert = f'By={own};Hash={digest};Subject="";URI={peer}'.encode()
 
 
 class Dataplane:
@@ -174,6 +194,7 @@ class Dataplane:
         self._date = b""
         self._date_second = -1
         self.identity: Identity | None = None
+        self.credentials = Credentials(log)
         self.connections: set[Downstream] = set()
         self.exchanges: set[ClientSide] = set()
         """Client sides of exchanges under way; HTTP/1 connections keep theirs from one exchange to the next."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from agent.downstream.sniff import Application, ClientHello
@@ -18,26 +19,38 @@ _MESH_HTTP: Final = frozenset({"istio-http/1.0", "istio-http/1.1", "istio-h2"})
 class Chains:
     """A listener's filter chains. `sniffing` False: transport decides nothing, and no byte is looked at for it."""
 
-    __slots__ = ("_chains", "sniffing")
+    __slots__ = ("_chains", "_named", "_unnamed", "sniffing")
 
     def __init__(self, chains: tuple[config.FilterChain, ...]) -> None:
         self._chains = chains
+        self._named: dict[str, list[config.FilterChain]] = {}
+        for chain in chains:
+            for pattern in chain.server_names:
+                self._named.setdefault(pattern, []).append(chain)
+        self._unnamed = tuple(chain for chain in chains if not chain.server_names)
         self.sniffing = any(chain.transport != "any" or chain.server_names for chain in chains)
 
     def candidates(self, hello: ClientHello | None) -> tuple[config.FilterChain, ...]:
         """The chains that fit a ClientHello, or None for a connection that does not begin with one.
 
-        More than one: what the connection carries decides among them (`choose`); they terminate the same TLS.
+        More than one: what the connection carries decides among them (`choose`); they terminate the same TLS. Those
+        that name the server best come first: exactly, then by the longest wildcard, then not at all (Envoy's order).
         None at all: the connection is closed (flag NR, `filter_chain_not_found`).
         """
         found: list[config.FilterChain] = []
-        for chain in self._chains:
+        for chain in self._ranked(hello):
             if (found and chain.tls != found[0].tls) or not _fits(chain, hello):
                 continue
             found.append(chain)
             if chain.application == "any":
                 break
         return tuple(found)
+
+    def _ranked(self, hello: ClientHello | None) -> Iterator[config.FilterChain]:
+        if hello is not None and self._named:
+            for pattern in _patterns(hello.server_name):
+                yield from self._named.get(pattern, ())
+        yield from self._unnamed
 
 
 def choose(candidates: tuple[config.FilterChain, ...], carried: Application) -> config.FilterChain | None:
@@ -53,14 +66,17 @@ def _fits(chain: config.FilterChain, hello: ClientHello | None) -> bool:
         return True
     if hello is None or chain.transport == "raw":
         return hello is None and chain.transport == "raw"
-    if chain.transport == "mtls" and MESH_ALPN.isdisjoint(hello.alpn):
+    of_mesh = not MESH_ALPN.isdisjoint(hello.alpn)
+    if chain.application == "http" and of_mesh and _MESH_HTTP.isdisjoint(hello.alpn):
         return False
-    if chain.application == "http" and not MESH_ALPN.isdisjoint(hello.alpn) and _MESH_HTTP.isdisjoint(hello.alpn):
-        return False
-    return not chain.server_names or _names_fit(chain.server_names, hello.server_name)
+    return chain.transport == "tls" or of_mesh
 
 
-def _names_fit(patterns: tuple[str, ...], name: str) -> bool:
-    return any(
-        pattern in ("*", name) or (pattern.startswith("*.") and name.endswith(pattern[1:])) for pattern in patterns
-    )
+def _patterns(name: str) -> Iterator[str]:
+    """What may stand for the name, best first."""
+    yield name
+    _, dot, rest = name.partition(".")
+    while dot:
+        yield f"*.{rest}"
+        _, dot, rest = rest.partition(".")
+    yield "*"

@@ -7,7 +7,6 @@ its chains are swapped in one assignment, and connections keep the chain that th
 from __future__ import annotations
 
 import errno
-import ssl
 from collections.abc import Callable
 from typing import Final
 
@@ -19,7 +18,7 @@ from agent.downstream.http import serve_http
 from agent.downstream.proxy_protocol import accept_header
 from agent.downstream.sniff import Application, application, hello_decided, looks_like_tls, parse_client_hello
 from agent.downstream.tcp import serve_tcp
-from agent.downstream.tls import HandshakeFailed, accept_mesh_tls
+from agent.downstream.tls import HandshakeFailed, secure
 from agent.policy.chain import guards
 from mesh import config
 from mesh.net.proxy_protocol import ProxyProtocolError
@@ -128,7 +127,7 @@ class Listener:
                 downstream.server_name = hello.server_name
         candidates = chains.candidates(hello)
         if candidates and candidates[0].tls is not None:
-            await self._secure(downstream, candidates[0].tls)
+            await secure(downstream, candidates[0].tls, self._dataplane)
         carried: Application = "tcp"
         if candidates and candidates[0].application != "any" and not silent:
             data = await self._peek(downstream.transport, application, settings.detection_timeout)
@@ -163,12 +162,3 @@ class Listener:
             self._dataplane.stats.refused("connection", "no_first_byte")
             return None
         return data
-
-    async def _secure(self, downstream: Downstream, tls: config.DownstreamTls) -> None:
-        identity = self._dataplane.identity
-        if identity is None:
-            raise HandshakeFailed("no_certificate_yet")
-        context: ssl.SSLContext = identity.server_context
-        secured, peer = await accept_mesh_tls(downstream.transport, context, tls.trust_domains)
-        downstream.transport = secured
-        downstream.identify(peer, identity.spiffe_id, secured.peer_certificate_der())

@@ -14,7 +14,7 @@ import trio
 from agent.codec.message import Limits as CodecLimits
 from agent.exchange import faults
 from agent.upstream.balancer import Balancer, compile_balancer, usable
-from agent.upstream.connect import ClientIdentity
+from agent.upstream.connect import ClientCredentials, ClientIdentity
 from agent.upstream.connections import Connections
 from agent.upstream.endpoint import Endpoint
 from agent.upstream.outlier import LocalFailure, OutlierDetector
@@ -46,6 +46,7 @@ class Cluster(Connections):
         clock: Callable[[], float],
         rng: random.Random,
         identity: Callable[[], ClientIdentity | None],
+        credentials: ClientCredentials | None = None,
         stats: ClusterStats,
         codec_limits: CodecLimits,
         engine: str = "auto",
@@ -58,6 +59,7 @@ class Cluster(Connections):
             settings,
             clock=clock,
             identity=identity,
+            credentials=credentials,
             stats=stats,
             codec_limits=codec_limits,
             engine=engine,

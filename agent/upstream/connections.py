@@ -16,7 +16,7 @@ from agent.codec import http1_client, http2_client
 from agent.codec.http2 import Http2, Http2Limits
 from agent.codec.message import Limits as CodecLimits
 from agent.exchange import faults
-from agent.upstream.connect import NOBODY, Client, ClientIdentity, open_connection
+from agent.upstream.connect import NOBODY, Client, ClientCredentials, ClientIdentity, open_connection
 from agent.upstream.endpoint import Endpoint
 from agent.upstream.http1 import Http1Connection
 from agent.upstream.http2 import Http2Connection, Http2Lease
@@ -42,6 +42,7 @@ class Connections:
         *,
         clock: Callable[[], float],
         identity: Callable[[], ClientIdentity | None],
+        credentials: ClientCredentials | None = None,
         stats: ClusterStats,
         codec_limits: CodecLimits,
         engine: str = "auto",
@@ -56,6 +57,7 @@ class Connections:
         self.closed = False
         self.stats = stats
         self._identity = identity
+        self._credentials = credentials
         self._codec_limits = codec_limits
         self._http2_limits = Http2Limits(codec_limits.max_head_bytes, codec_limits.max_fields)
         self._engine = engine
@@ -125,7 +127,7 @@ class Connections:
         if self._shares:
             pool.opening = opening
         try:
-            transport = await open_connection(self.config, endpoint.config, self._identity(), client)
+            transport = await self._connect(endpoint, client)
         except BaseException as exc:
             if isinstance(exc, faults.ProxyFault):
                 self._count_failed(endpoint, exc)
@@ -159,7 +161,7 @@ class Connections:
         # the connection is counted; every way out but success uncounts it
         pool = endpoint.pool
         try:
-            transport = await open_connection(self.config, endpoint.config, self._identity(), client)
+            transport = await self._connect(endpoint, client)
         except BaseException as exc:
             if isinstance(exc, faults.ProxyFault):
                 self._count_failed(endpoint, exc)
@@ -301,7 +303,7 @@ class Connections:
             self.stats.upstream_cx_overflow.inc()
             raise faults.overflow()
         try:
-            transport = await open_connection(self.config, endpoint.config, self._identity(), client)
+            transport = await self._connect(endpoint, client)
         except BaseException as exc:
             if isinstance(exc, faults.ProxyFault):
                 self._count_failed(endpoint, exc)
@@ -312,7 +314,12 @@ class Connections:
 
     async def open_check(self, endpoint: Endpoint) -> Transport:
         """A connection for an active health check; limits and counters do not see it. Raises ProxyFault UF."""
-        return await open_connection(self.config, endpoint.config, self._identity())
+        return await self._connect(endpoint)
+
+    async def _connect(self, endpoint: Endpoint, client: Client = NOBODY) -> Transport:
+        return await open_connection(
+            self.config, endpoint.config, self._identity(), self._credentials, endpoint.resumption, client=client
+        )
 
     def check_codec(self) -> Http2:
         """A codec for a health check by gRPC."""

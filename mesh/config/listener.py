@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -10,15 +10,36 @@ from mesh.config.policy import AuthzPolicy
 
 ProxyProtocolIn = Literal["off", "accept", "require"]
 """Whether connections begin with a PROXY header: never, if they like, or always."""
+TlsVersion: TypeAlias = Literal["TLSv1.2", "TLSv1.3"]
 
 
 class DownstreamTls(Struct, frozen=True, omit_defaults=True):
-    """Terminate TLS. `mode` istio_mutual: the workload's own certificate, a client certificate of the mesh required."""
+    """Terminate TLS.
+
+    `mode` istio_mutual: the workload's own certificate, a client certificate of the mesh required. The others show
+    the certificates of the secrets `certificates` (one for each type of key) and ask for none, need one, or take
+    one; that must lead to the roots of the secret `trust`, and where names or fingerprints are given, hold one of
+    them. `alpn` is in order of preference; empty for mesh mTLS: the mesh's own.
+    """
 
     mode: Literal["istio_mutual", "simple", "mutual", "optional_mutual"] = "istio_mutual"
-    secret: str = "default"
+    certificates: tuple[str, ...] = ()
+    trust: str = ""
     trust_domains: tuple[str, ...] = ()
     alpn: tuple[str, ...] = ()
+    min_version: TlsVersion = "TLSv1.2"
+    max_version: TlsVersion = "TLSv1.3"
+    ciphers: tuple[str, ...] = ()
+    """OpenSSL's names, for TLS 1.2 and before; empty: OpenSSL's own choice."""
+    subject_alt_names: tuple[str, ...] = ()
+    certificate_spki: tuple[str, ...] = ()
+    """SHA-256 of the public key (SubjectPublicKeyInfo), lower-case hex."""
+    certificate_hash: tuple[str, ...] = ()
+    """SHA-256 of the certificate, lower-case hex."""
+
+    def secrets(self) -> tuple[str, ...]:
+        """Names of the secrets that it takes."""
+        return (*self.certificates, self.trust) if self.trust else self.certificates
 
 
 class HttpChain(Struct, frozen=True, omit_defaults=True):

@@ -18,10 +18,12 @@ from pilot.resources.destination_rule import (
     ProxyProtocol,
     TrafficPolicy,
 )
+from pilot.resources.object import Object
 from pilot.store.destination_rules import MergedRule, RuleSubset
 from pilot.store.services import Service, ServicePort
 from pilot.translate.endpoints import cluster_endpoints
 from pilot.translate.services import BLACK_HOLE, PASSTHROUGH, outbound_name
+from pilot.translate.upstream_tls import translate_upstream_tls
 from pilot.translate.visibility import View
 
 _LB: dict[str, Literal["round_robin", "least_request", "random"]] = {
@@ -118,7 +120,9 @@ def _cluster(
         breakers=breakers(policy.connection_pool),
         connection=connection(policy.connection_pool, view.settings.connect_timeout),
         outlier=_outlier(policy.outlier_detection),
-        tls=_tls(view, service, port.number, name, policy.tls),
+        tls=translate_upstream_tls(
+            view, service, port.number, name, policy.tls, is_http=port.is_http, written=_written(rule, subset)
+        ),
         mesh_external=service.external,
         origin=_origin(service, rule, subset),
         proxy_protocol=_PROXY[policy.proxy_protocol.version] if policy.proxy_protocol is not None else "off",
@@ -127,6 +131,15 @@ def _cluster(
         return cluster, None
     labels = subset.subset.labels if subset is not None else {}
     return cluster, cluster_endpoints(view, service, port.number, name, labels)
+
+
+def _written(rule: MergedRule | None, subset: RuleSubset | None) -> tuple[Object, str] | None:
+    """The object whose policy acts, and where in it."""
+    if subset is not None and subset.subset.traffic_policy is not None:
+        return subset.obj, f"{subset.path}.trafficPolicy"
+    if rule is not None and rule.policy is not None:
+        return rule.policy_object, "spec.trafficPolicy"
+    return None
 
 
 def _origin(service: Service, rule: MergedRule | None, subset: RuleSubset | None) -> config.Origin:
@@ -196,36 +209,3 @@ def _outlier(detection: OutlierDetection | None) -> config.OutlierDetection | No
         max_ejection_percent=float(detection.max_ejection_percent or default.max_ejection_percent),
         min_health_percent=float(detection.min_health_percent),
     )
-
-
-def _tls(
-    view: View, service: Service, port: int, subset: str, settings: ClientTlsSettings | None
-) -> config.UpstreamTls:
-    if settings is None:
-        if service.external or not view.settings.enable_auto_mtls:
-            return config.UpstreamTls("disable")
-        return config.UpstreamTls("auto", _sni(service.host, port, subset), _identities(view, service))
-    if settings.mode == "DISABLE":
-        return config.UpstreamTls("disable")
-    if settings.mode == "ISTIO_MUTUAL":
-        return config.UpstreamTls(
-            "istio_mutual",
-            settings.sni or _sni(service.host, port, subset),
-            settings.subject_alt_names or _identities(view, service),
-        )
-    mode: Literal["simple", "mutual"] = "simple" if settings.mode == "SIMPLE" else "mutual"
-    return config.UpstreamTls(mode, settings.sni, settings.subject_alt_names or service.subject_alt_names)
-
-
-def _sni(host: str, port: int, subset: str) -> str:
-    return f"outbound_.{port}_.{subset}_.{host}"
-
-
-def _identities(view: View, service: Service) -> tuple[str, ...]:
-    """SPIFFE ids of which the peer must hold one; none where not all are known: any identity of the mesh will do."""
-    domains = (view.settings.trust_domain, *view.settings.trust_domain_aliases)
-    accounts = view.world.index.accounts.get((service.namespace, service.host), ())
-    if any(not account for _, account in accounts):
-        return ()
-    ids = [f"spiffe://{domain}/ns/{namespace}/sa/{account}" for domain in domains for namespace, account in accounts]
-    return (*ids, *service.subject_alt_names) if ids else ()
