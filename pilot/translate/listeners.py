@@ -167,9 +167,11 @@ def _inbound_cluster(
             root=view.settings.root_namespace,
         )
         pool = compose(rule.policy, None, port.number).connection_pool if rule is not None else None
-    protocol: Literal["http1", "http2", "tcp"] = "http1" if is_http else "tcp"
+    protocol: Literal["http1", "http2", "downstream", "tcp"] = "http1" if is_http else "tcp"
     if owner is not None and owner[1].is_http2:
         protocol = "http2"
+    elif is_http and (owner is None or owner[1].protocol == "auto"):
+        protocol = "downstream"  # what nobody has declared goes to the app as it came (Istio)
     return config.Cluster(
         name=inbound_name(app_port),
         service=owner[0].host if owner is not None else "",
