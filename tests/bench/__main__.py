@@ -1,4 +1,4 @@
-"""python -m tests.bench [--quick] [--only gateway,sidecar,tcp,push,rss] [--write] [--against-itself]"""
+"""python -m tests.bench [--quick] [--only gateway,sidecar,http2,grpc,tcp,push,rss] [--write] [--against-itself]"""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from tests.bench.process import Died
 from tests.bench.subject import Subject, ending
 from tests.bench.upstream import start_app
 
-COMPARED = ("gateway", "sidecar", "tcp")
+COMPARED = ("gateway", "sidecar", "http2", "grpc", "tcp")
+HTTP2 = ("http2", "grpc")
 PARTS = (*COMPARED, "push", "rss")
 DOCUMENT = programs.ROOT / "docs" / "performance.md"
 
@@ -82,7 +83,7 @@ def run(parts: list[str], plan: Plan, *, quick: bool, itself: bool) -> str:
 
 def _compare(part: str, binary: str, plan: Plan, folder: Path, *, itself: bool) -> list[str]:
     with contextlib.ExitStack() as behind:
-        app, app_port = start_app(folder)
+        app, app_port = start_app(folder, http2=part in HTTP2)
         behind.enter_context(app)
         ports = [app_port]
         if part == "tcp":
@@ -97,8 +98,7 @@ def _compare(part: str, binary: str, plan: Plan, folder: Path, *, itself: bool) 
                 again.mkdir(exist_ok=True)
                 made.append(replace(_envoy(part, binary, again, ports), name="Envoy again"))
             else:
-                start = {"gateway": ours.gateway, "sidecar": ours.sidecars, "tcp": ours.relay}[part]
-                made.append(start(folder, *ports))
+                made.append(_ours(part, folder, ports))
             reference, own = compare(made, plan, folder)
         finally:
             with ending(*made):
@@ -106,7 +106,15 @@ def _compare(part: str, binary: str, plan: Plan, folder: Path, *, itself: bool) 
     return table.comparison(part, reference, own)
 
 
+def _ours(part: str, folder: Path, ports: list[int]) -> Subject:
+    if part in HTTP2:
+        return ours.gateway(folder, *ports, http2=True, grpc=part == "grpc")
+    return {"gateway": ours.gateway, "sidecar": ours.sidecars, "tcp": ours.relay}[part](folder, *ports)
+
+
 def _envoy(part: str, binary: str, folder: Path, ports: list[int]) -> Subject:
+    if part in HTTP2:
+        return envoy.gateway(binary, folder, *ports, http2=True, grpc=part == "grpc")
     if part == "gateway":
         return envoy.gateway(binary, folder, *ports)
     if part == "tcp":

@@ -27,18 +27,26 @@ _FORMAT = (
 )
 
 
-def gateway(binary: str, folder: Path, app_port: int) -> Subject:
+def gateway(binary: str, folder: Path, app_port: int, *, http2: bool = False, grpc: bool = False) -> Subject:
     """An edge proxy in plaintext before the app."""
     port = free_port()
+    app = _cluster("app", app_port)
+    if http2:
+        app["typed_extension_protocol_options"] = {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": _TYPES + "extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http2_protocol_options": {}},
+            }
+        }
     config = {
         "static_resources": {
             "listeners": [_listener(port, _manager(folder / "envoy-gateway.access.log", "gateway", "app"))],
-            "clusters": [_cluster("app", app_port)],
+            "clusters": [app],
         }
     }
     program = _start(binary, "envoy-gateway", config, folder)
     program.accepts(port)
-    return Subject("Envoy", Target(port, "app.bench.test"), (program,), (program,))
+    return Subject("Envoy", Target(port, "app.bench.test", http2=http2, grpc=grpc), (program,), (program,))
 
 
 def sidecars(binary: str, folder: Path, app_port: int, certificates: Certificates) -> Subject:

@@ -10,15 +10,23 @@ from pathlib import Path
 from tests.bench import programs
 
 STEADY_CLIENTS = 10
+HTTP2_CLIENTS = 4
+HTTP2_STREAMS = 8
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where requests go. `authority` is the request's host; `proxy` writes it into the request line too."""
+    """Where requests go. `authority` is the request's host; `proxy` writes it into the request line too.
+
+    `http2`: over HTTP/2 with prior knowledge, several streams on each of a few connections; `grpc` dresses them as
+    unary calls.
+    """
 
     port: int
     authority: str
     proxy: bool = False
+    http2: bool = False
+    grpc: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,8 @@ class LoadError(Exception):
 
 def saturate(target: Target, folder: Path, *, seconds: float, connections: int = 16) -> Burst:
     """As many keep-alive GETs as the target answers. Raises LoadError."""
+    if target.http2:
+        return _saturate_http2(target, folder, seconds=seconds)
     url = f"http://{target.authority}/" if target.proxy else "/"
     script = folder / "wrk.lua"
     script.write_text(f'wrk.path = "{url}"\nwrk.headers["Host"] = "{target.authority}"\n')
@@ -61,6 +71,25 @@ def saturate(target: Target, folder: Path, *, seconds: float, connections: int =
     return Burst(int(done[1]), failed + (int(refused[1]) if refused else 0), float(rate[1]))
 
 
+def _saturate_http2(target: Target, folder: Path, *, seconds: float) -> Burst:
+    command = ["h2load", "-D", f"{seconds:g}", "-c", str(HTTP2_CLIENTS), "-m", str(HTTP2_STREAMS)]
+    text = _run([*command, *_call(target, folder)], seconds + 20)
+    done = re.search(r"requests: \d+ total, \d+ started, (\d+) done, \d+ succeeded, (\d+) failed", text)
+    rate = re.search(r"finished in [\d.]+\w+, ([\d.]+) req/s", text)
+    if not done or not rate:
+        raise LoadError(f"h2load printed no result:\n{text}")
+    return Burst(int(done[1]), int(done[2]), float(rate[1]))
+
+
+def _call(target: Target, folder: Path) -> list[str]:
+    arguments = ["-H", f":authority: {target.authority}"]
+    if target.grpc:
+        message = folder / "message"
+        message.write_bytes(b"\0\0\0\0\x05hello")
+        arguments += ["-d", str(message), "-H", "content-type: application/grpc", "-H", "te: trailers"]
+    return [*arguments, f"http://127.0.0.1:{target.port}/bench.App/Say"]
+
+
 def steady(target: Target, folder: Path, *, rate: int, seconds: float) -> Steady:
     """`rate` requests a second over ten connections opened one spacing apart, so that requests are evenly spread.
 
@@ -69,10 +98,12 @@ def steady(target: Target, folder: Path, *, rate: int, seconds: float) -> Steady
     log = folder / "h2load.tsv"
     log.unlink(missing_ok=True)
     requests = max(STEADY_CLIENTS, int(rate * seconds))
+    period = f"{max(1, round(1000 / rate))}ms"
     command = [
-        *("h2load", "--h1", "-c", str(STEADY_CLIENTS), "-r", "1", "--rate-period", f"{max(1, round(1000 / rate))}ms"),
+        *("h2load", "-c", str(STEADY_CLIENTS), "-r", "1", "--rate-period", period),
+        *(() if target.http2 else ("--h1",)),
         *("--rps", f"{rate / STEADY_CLIENTS:g}", "-n", str(requests), "--log-file", str(log)),
-        *("-H", f":authority: {target.authority}", f"http://127.0.0.1:{target.port}/"),
+        *_call(target, folder),
     ]
     text = _run(command, seconds + 30)
     rows = [line.split("\t") for line in log.read_text().splitlines()] if log.exists() else []

@@ -17,16 +17,16 @@ from tests.bench.subject import Subject
 _NETWORKING = "networking.istio.io/v1"
 
 
-def gateway(folder: Path, app_port: int) -> Subject:
+def gateway(folder: Path, app_port: int, *, http2: bool = False, grpc: bool = False) -> Subject:
     """`mesh-agent gateway -f` in plaintext before the app: routing, timeout, retries, metrics, access log."""
     config = folder / "gateway.yaml"
-    config.write_text(_documents(_gateway_objects(app_port)))
+    config.write_text(_documents(_gateway_objects(app_port, "HTTP2" if http2 else "HTTP")))
     log = folder / "ours-gateway.access.log"
     argv = [programs.ours("mesh-agent"), "gateway", "-f", str(config), "--bind", "127.0.0.1", "--port-map", "80=0"]
     program = Program("ours-gateway", [*argv, "--set", f"access_log_file={log}"], folder)
     port = int(program.ready_line()["listen"].split(",")[0].rpartition(":")[2])
     program.accepts(port)
-    return Subject("Trioweave", Target(port, "app.bench.test"), (program,), (program,))
+    return Subject("Trioweave", Target(port, "app.bench.test", http2=http2, grpc=grpc), (program,), (program,))
 
 
 def sidecars(folder: Path, app_port: int) -> Subject:
@@ -122,7 +122,7 @@ def mesh_objects() -> list[dict[str, Any]]:
     ]
 
 
-def _gateway_objects(app_port: int) -> list[dict[str, Any]]:
+def _gateway_objects(app_port: int, protocol: str) -> list[dict[str, Any]]:
     destination = {"host": "app.upstream.test", "port": {"number": app_port}}
     return [
         {
@@ -142,7 +142,7 @@ def _gateway_objects(app_port: int) -> list[dict[str, Any]]:
                 "hosts": ["app.upstream.test"],
                 "location": "MESH_EXTERNAL",
                 "resolution": "STATIC",
-                "ports": [{"number": app_port, "name": "http", "protocol": "HTTP"}],
+                "ports": [{"number": app_port, "name": "app", "protocol": protocol}],
                 "endpoints": [{"address": "127.0.0.1"}],
             },
         },

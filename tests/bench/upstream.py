@@ -17,16 +17,17 @@ defaults
   timeout connect 5s
   timeout http-keep-alive 120s
 frontend app
-  bind 127.0.0.1:{port}
+  bind 127.0.0.1:{port}{proto}
   http-request return status 200 content-type text/plain string "hello from the app behind the mesh"
 """
 
 
-def start_app(folder: Path) -> tuple[Program, int]:
-    """The running app and its port."""
+def start_app(folder: Path, *, http2: bool = False) -> tuple[Program, int]:
+    """The running app and its port; `http2`: it speaks HTTP/2 with prior knowledge."""
     port = free_port()
-    config = folder / "haproxy.cfg"
-    config.write_text(_CONFIG.format(port=port))
-    app = Program("haproxy", [programs.find("haproxy") or "haproxy", "-db", "-q", "-f", str(config)], folder)
+    name = "haproxy-h2" if http2 else "haproxy"
+    config = folder / f"{name}.cfg"
+    config.write_text(_CONFIG.format(port=port, proto=" proto h2" if http2 else ""))
+    app = Program(name, [programs.find("haproxy") or "haproxy", "-db", "-q", "-f", str(config)], folder)
     app.accepts(port)
     return app, port
