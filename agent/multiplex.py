@@ -27,6 +27,7 @@ from agent.codec.message import END, End, RequestHead, ResponseHead
 from agent.exchange.faults import ProxyFault
 from mesh.net.batch import WriteBatch
 from mesh.net.outbox import Outbox
+from mesh.net.strand import Pass
 from mesh.net.tcp import Transport
 from mesh.net.waiter import Waiter
 
@@ -180,8 +181,9 @@ class Multiplexed(Generic[Stream]):
         Raises trio.BrokenResourceError, trio.ClosedResourceError.
         """
         while data := await self._receive():
-            for event in self.codec.receive_data(data):
-                self._dispatch(event)
+            with Pass():
+                for event in self.codec.receive_data(data):
+                    self._dispatch(event)
             if self.codec.failed:
                 return
             self.received()

@@ -19,6 +19,7 @@ from agent.exchange.exchange import exchange
 from agent.multiplex import Multiplexed, MuxStream
 from agent.stream_transport import StreamTransport
 from mesh import config
+from mesh.net.strand import Pass, Strand
 from mesh.net.tcp import Transport
 
 _NEVER: Final = float("inf")
@@ -50,6 +51,7 @@ class Http2Stream(MuxStream):
         "downstream",
         "head",
         "started",
+        "strand",
         "timed_out",
         "tunnelled",
     )
@@ -74,6 +76,7 @@ class Http2Stream(MuxStream):
         self.started = False
         self.complete = False
         self.tunnelled = False
+        self.strand: Strand
         dataplane = connection.dataplane
         if dataplane.settings.request_timeout and not end:
             self._request_by = dataplane.clock() + dataplane.settings.request_timeout
@@ -279,8 +282,12 @@ class Http2Downstream(Multiplexed[Http2Stream]):
                 except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
                     broken = exc
                 finally:
+                    with Pass():
+                        for stream in tuple(self.streams.values()):
+                            stream.leave()
                     for stream in tuple(self.streams.values()):
-                        stream.leave()
+                        if not stream.strand.task:
+                            stream.strand.end()
         for reason, count in self.codec.counts.items():
             dataplane.stats.refused("codec", reason, count)
         if broken is not None:
@@ -349,7 +356,8 @@ class Http2Downstream(Multiplexed[Http2Stream]):
         dataplane.exchanges.add(stream)
         self.downstream.busy = True
         self.downstream.deadline = _NEVER
-        self._nursery.start_soon(self._serve_stream, stream, name="exchange")
+        stream.strand = Strand(self._serve_stream(stream), self._nursery, self._token)
+        stream.strand.ready()
 
     def stream_reset(self, stream: Http2Stream, event: StreamReset) -> None:
         if stream.complete:

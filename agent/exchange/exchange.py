@@ -24,6 +24,7 @@ from agent.exchange.relay import Stream
 from agent.exchange.tunnel import connect_tunnel
 from agent.route.action import CompiledRoute
 from agent.route.rewrite import set_authority
+from mesh.net.strand import become_task
 
 _PROTOCOLS: Final = {b"1.1": "HTTP/1.1", b"2": "HTTP/2"}
 
@@ -163,6 +164,7 @@ async def _inject(route: CompiledRoute, stream: Stream, record: Record, dataplan
     delay, abort = route.fault.roll(dataplane.rng)
     if delay:
         record.flags += ("DI",)
+        await become_task()
         with trio.CancelScope() as scope:
             stream.attempt = scope
             await trio.sleep(delay)

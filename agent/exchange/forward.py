@@ -26,6 +26,7 @@ from agent.route.action import CompiledRoute, WeightedTarget
 from agent.upstream.cluster import Cluster
 from agent.upstream.connections import Lease
 from agent.upstream.endpoint import Endpoint
+from mesh.net.strand import become_task
 
 _LONGEST: Final = 3600.0  # seconds for a response to begin where no timeout is set: no wait is without an end
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})  # RFC 9110 9.2.2
@@ -190,6 +191,7 @@ class Forward:
 
     async def _pick_original(self) -> Endpoint:
         head = self._stream.head
+        await become_task()
         with trio.CancelScope(deadline=self.deadline) as scope:
             self._stream.attempt = scope
             return await self._cluster.pick_original(head.authority, head.scheme)
@@ -197,6 +199,7 @@ class Forward:
 
     async def _lease(self, endpoint: Endpoint) -> Lease:
         """Connect, or wait for a connection; these waits are no socket's that `cancel` could close."""
+        await become_task()
         with trio.CancelScope(deadline=self.deadline) as scope:
             self._stream.attempt = scope
             client = self._stream.downstream.transport
@@ -204,6 +207,8 @@ class Forward:
         raise self._why_cut()
 
     async def _send_and_relay(self, connection: Lease, endpoint: Endpoint) -> bool:
+        if not self._multiplexed:
+            await become_task()
         cluster = self._cluster
         kept = False
         self._connection = connection
@@ -236,6 +241,7 @@ class Forward:
         fault: ProxyFault | ProtocolError | None = None
         self._request_failure = None
         self.body.streamed = True
+        await become_task()
         async with trio.open_nursery() as nursery:
 
             async def send_body() -> None:
@@ -346,6 +352,7 @@ class Forward:
         retry = self._retry
         if retry.immediate:
             return
+        await become_task()
         with trio.CancelScope(deadline=self._deadline) as scope:
             self._stream.attempt = scope
             await trio.sleep(retry.delay(self._dataplane.rng))

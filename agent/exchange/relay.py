@@ -11,6 +11,7 @@ from agent.codec.message import End, RequestHead, ResponseHead
 from agent.dataplane import Cuttable, Downstream
 from agent.upstream.connections import Lease
 from mesh import config
+from mesh.net.strand import become_task
 from mesh.net.tcp import Transport
 
 _PATIENCE: Final = 0.25  # seconds without a byte, after which a body is sent on as it comes
@@ -93,6 +94,7 @@ class RequestBody:
                 if not wait:
                     break
                 self.waited = True
+                await become_task()
                 with trio.move_on_after(_PATIENCE) as moment:
                     await stream.fill()
                 wait = not moment.cancelled_caught

@@ -14,6 +14,7 @@ from agent.exchange.faults import ProxyFault
 from agent.exchange.record import Record
 from agent.exchange.relay import Stream
 from agent.upstream.tcp import relay_bytes
+from mesh.net.strand import become_task
 from mesh.net.tcp import Transport
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ async def relay_upgrade(
     """Pass a 101 on and then the bytes, until both sides end or `idle_timeout`. The route's timeout is over."""
     if stream.head.upgrade is None:
         raise faults.malformed("unasked_101")
+    await become_task()
     stream.write_head(response)
     await stream.flush()
     await _tunnel(stream, connection.tunnel(), stream.chain.idle_timeout, dataplane)
@@ -47,6 +49,7 @@ async def connect_tunnel(stream: Stream, plan: Plan, dataplane: Dataplane, recor
     record.upstream_host = endpoint.name
     record.destination = endpoint.config.workload
     record.attempts = 1
+    await become_task()
     with trio.CancelScope() as scope:
         stream.attempt = scope
         client = stream.downstream.transport

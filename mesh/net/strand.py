@@ -1,0 +1,136 @@
+"""Coroutines that run without a task of their own: whoever wakes one resumes it, in one pass with all that are ready.
+
+A scheduler's task costs a third of a small exchange between two multiplexed connections, which only ever waits for its
+connections' readers. Such an exchange runs as a strand. It may wait in a `Waiter` and nowhere else; before anything
+that is Trio's (a cancel scope, a nursery, a socket) it awaits `become_task`, which moves it, as it is, into a task.
+"""
+
+from __future__ import annotations
+
+import types
+from collections import deque
+from collections.abc import Coroutine, Generator
+from typing import Any, Final
+
+import trio
+
+PARK: Final = object()
+_PROMOTE: Final = object()
+
+current: Strand | None = None
+"""The strand whose code is running; None within a task. One thread, so one at a time."""
+_ready: deque[Strand] = deque()
+_passing = 0
+_scheduled = False
+
+
+class Strand:
+    """Owns `coroutine`, which must return None and handle its own exceptions; `nursery` takes it if it becomes a task.
+
+    `end` closes one that nobody will wake any more.
+    """
+
+    __slots__ = ("_coroutine", "_nursery", "task", "token")
+
+    def __init__(
+        self, coroutine: Coroutine[Any, Any, None], nursery: trio.Nursery, token: trio.lowlevel.TrioToken
+    ) -> None:
+        self._coroutine = coroutine
+        self._nursery = nursery
+        self.token = token
+        self.task = False
+        """True once it has become a task."""
+
+    def ready(self) -> None:
+        """Resume it when this pass of a reader is over, else as soon as the loop can."""
+        global _scheduled
+        _ready.append(self)
+        if not _passing and not _scheduled:
+            _scheduled = True
+            self.token.run_sync_soon(run_ready)
+
+    def step(self) -> None:
+        """Run it until it waits, becomes a task, or ends."""
+        global current
+        before, current = current, self
+        try:
+            trap = self._coroutine.send(None)
+        except StopIteration:
+            return
+        finally:
+            current = before
+        if trap is _PROMOTE:
+            self.task = True
+            self._nursery.start_soon(_go_on, self._coroutine, name="exchange")
+        elif trap is not PARK:
+            self._coroutine.close()
+            raise RuntimeError("a strand waited for something that only a task can wait for")
+
+    def end(self) -> None:
+        """Close a coroutine that waits for what will not come."""
+        self._coroutine.close()
+
+
+class Pass:
+    """`with`: strands that are woken in the body run, in the order of their waking, at its end."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        global _passing
+        _passing += 1
+
+    def __exit__(self, *exc: object) -> None:
+        global _passing
+        _passing -= 1
+        if not _passing:
+            run_ready()
+
+
+def run_ready() -> None:
+    """Run all strands that are ready, and those that they wake."""
+    global _passing, _scheduled
+    _scheduled = False
+    _passing += 1
+    try:
+        while _ready:
+            _ready.popleft().step()
+    finally:
+        _passing -= 1
+
+
+async def become_task() -> None:
+    """From here on the caller may wait for anything; nothing happens where it is a task already."""
+    if current is not None:
+        await _yield(_PROMOTE)
+
+
+@types.coroutine
+def _yield(trap: object) -> Generator[object, None, None]:
+    yield trap
+
+
+async def park() -> None:
+    """Give up control of a strand until its `step` is called again."""
+    await _yield(PARK)
+
+
+async def _go_on(coroutine: Coroutine[Any, Any, None]) -> None:
+    await _finish(coroutine)
+
+
+@types.coroutine
+def _finish(coroutine: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
+    """Go on with a coroutine that has begun elsewhere, passing on what it asks of the scheduler."""
+    value: Any = None
+    error: BaseException | None = None
+    while True:
+        try:
+            trap = coroutine.send(value) if error is None else coroutine.throw(error)
+        except StopIteration:
+            return
+        value, error = None, None
+        try:
+            value = yield trap
+        except BaseException as exc:
+            error = exc
