@@ -67,3 +67,36 @@ def test_first() -> None:
     assert first is not None
     assert first.name == "any"
     assert chains().first() is None
+
+
+def by_name(*names: str, transport: str = "tls") -> list[Any]:
+    return [config.FilterChain(name, transport, (name,) if name else ()) for name in names]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.b.c.test", "a.b.c.test"),
+        ("x.b.c.test", "*.b.c.test"),
+        ("y.x.b.c.test", "*.b.c.test"),
+        ("b.c.test", "*.c.test"),
+        ("c.test", "*.test"),
+        ("test", ""),
+        ("", ""),
+    ],
+)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_best_name_wins_in_any_order(name: str, expected: str, reverse: bool) -> None:
+    made = by_name("", "*.test", "*.c.test", "*.b.c.test", "a.b.c.test")
+    listener = Chains(tuple(reversed(made) if reverse else made))
+    chain = listener.pick(ClientHello(name))
+    assert chain is not None
+    assert chain.name == expected
+
+
+def test_a_name_of_another_transport_falls_to_the_next_best() -> None:
+    listener = Chains((*by_name("a.test", transport="mtls"), *by_name("*.test")))
+    for alpn, expected in (((), "*.test"), (("istio",), "a.test")):
+        chain = listener.pick(ClientHello("a.test", alpn))
+        assert chain is not None
+        assert chain.name == expected
