@@ -56,28 +56,28 @@ class Credentials:
         self._clients: dict[_Client, ssl.SSLContext | Unusable] = {}
 
     def apply(self, snapshot: config.Snapshot) -> list[Rejected]:
-        """Take the secrets of a snapshot and make the contexts of its listeners; returns the secrets that OpenSSL
-        does not take. What files hold is judged at the handshake: it may be mended without a push."""
+        """Take the secrets of a snapshot and make the contexts of its listeners. Secrets that OpenSSL does not take
+        are returned, and nothing is changed then. What files hold is judged at the handshake: it may be mended
+        without a push."""
         rejected = []
-        changed = set()
-        for name in self._secrets.keys() | snapshot.secrets.keys():
-            secret = snapshot.secrets.get(name)
+        materials: dict[str, Material | Unusable] = {}
+        for name, secret in snapshot.secrets.items():
             if secret == self._secrets.get(name):
+                materials[name] = self._materials[name]
                 continue
-            changed.add(name)
-            self._materials.pop(name, None)
-            if secret is None:
-                continue
-            self._materials[name] = material = _read(secret)
+            materials[name] = material = _read(secret)
             fault = _fault(material)
             if fault and not _files(secret):
                 rejected.append(Rejected("secret", name, fault))
             elif fault:
                 self._log.warning("a certificate file cannot be used yet", secret=name, reason=fault)
-        self._secrets = dict(snapshot.secrets)
-        self._forget(changed)
+        if rejected:
+            return rejected
+        names = self._secrets.keys() | snapshot.secrets.keys()
+        self._forget(name for name in names if self._secrets.get(name) != snapshot.secrets.get(name))
+        self._secrets, self._materials = dict(snapshot.secrets), materials
         self._prepare(snapshot)
-        return rejected
+        return []
 
     def _forget(self, names: Iterable[str]) -> None:
         gone = set(names)

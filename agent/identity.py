@@ -33,6 +33,7 @@ _KEY_WAIT: Final = 30.0
 _RETRY_BASE: Final = 0.05  # Istio starts at 50 ms
 _RETRY_CAP: Final = 30.0
 _LEAST: Final = 1.0  # between two certificates, whatever the clocks say
+_CLIENT_ALPN: Final = ("istio",)  # to a peer of the mesh whose protocol does not matter
 _SLEEP: Final = 60.0  # the wall clock may jump: look at it at least this often
 
 
@@ -182,7 +183,7 @@ class IdentityKeeper:
             return Identity(
                 spiffe_id=parse(response.spiffe_id),
                 server_context=mesh_server_context(chain, made.key_pem, roots, self._server_alpn),
-                client_context=mesh_client_context(chain, made.key_pem, roots),
+                client_context=mesh_client_context(chain, made.key_pem, roots, _CLIENT_ALPN),
                 certificate=Certificate(chain, made.key_pem, response.not_after),
                 roots_pem=roots,
                 not_before=response.not_before,

@@ -31,6 +31,13 @@ def translate_server_tls(view: View, bound: BoundServer, *, http: bool) -> confi
     alpn = ALPN if http else ()
     if tls.mode == "ISTIO_MUTUAL":
         settings = view.settings
+        if view.proxy.match_all_gateways:
+            view.report(
+                bound.gateway,
+                f"{bound.path}.tls.mode",
+                "a standalone gateway has no certificate of the mesh, so TLS handshakes will be refused",
+                "run the gateway with --pilot URL, or write mode SIMPLE or MUTUAL",
+            )
         domains = (settings.trust_domain, *settings.trust_domain_aliases)
         return config.DownstreamTls("istio_mutual", trust_domains=domains, alpn=alpn)
     mode = cast(Literal["simple", "mutual", "optional_mutual"], tls.mode.lower())

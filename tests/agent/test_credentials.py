@@ -82,6 +82,13 @@ def test_a_broken_secret_is_refused_by_name(credentials: Credentials, broken: co
     assert "PRIVATE" not in rejected.reason
 
 
+def test_a_refused_snapshot_changes_nothing(credentials: Credentials) -> None:
+    credentials.apply(told(certificate("web", "a.test")))
+    before = credentials.server_context(SIMPLE)
+    assert credentials.apply(told(config.Secret("web", "rubbish", "rubbish")))
+    assert credentials.server_context(SIMPLE) is before
+
+
 def test_mutual_needs_roots(credentials: Credentials) -> None:
     credentials.apply(told(certificate("web", "a.test"), tls=MUTUAL))
     assert reason(credentials, MUTUAL) == "secret_missing"

@@ -93,3 +93,32 @@ def test_choose() -> None:
     assert choose(candidates, "tcp") is candidates[1]
     assert choose(candidates[:1], "tcp") is None
     assert choose((), "http") is None
+
+
+def by_name(*names: str, transport: str = "tls") -> list[Any]:
+    return [config.FilterChain(name, transport, (name,) if name else ()) for name in names]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.b.c.test", "a.b.c.test"),
+        ("x.b.c.test", "*.b.c.test"),
+        ("y.x.b.c.test", "*.b.c.test"),
+        ("b.c.test", "*.c.test"),
+        ("c.test", "*.test"),
+        ("test", ""),
+        ("", ""),
+    ],
+)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_best_name_wins_in_any_order(name: str, expected: str, reverse: bool) -> None:
+    made = by_name("", "*.test", "*.c.test", "*.b.c.test", "a.b.c.test")
+    listener = Chains(tuple(reversed(made) if reverse else made))
+    assert [chain.name for chain in listener.candidates(ClientHello(name))] == [expected]
+
+
+def test_a_name_of_another_transport_falls_to_the_next_best() -> None:
+    listener = Chains((*by_name("a.test", transport="mtls"), *by_name("*.test")))
+    for alpn, expected in (((), "*.test"), (("istio",), "a.test")):
+        assert [chain.name for chain in listener.candidates(ClientHello("a.test", alpn))] == [expected]

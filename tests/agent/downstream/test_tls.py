@@ -10,9 +10,13 @@ import trio
 import trio.testing
 
 from agent.downstream.tls import HANDSHAKE_TIMEOUT, HandshakeFailed, accept_mesh_tls
+from mesh import config
+from mesh.identity.contexts import origination_context
 from mesh.identity.spiffe import SpiffeId
+from mesh.net.tcp import connect
 from mesh.net.tls import TlsTransport
-from tests.rig import mesh_identity, tcp_pair
+from tests.rig import LOOPBACK, ScriptedUpstream, Wire, mesh_identity, serving, snapshot, tcp_pair, web
+from tests.tls_material import certificate, client_context, roots
 
 
 async def accepted(client: ssl.SSLContext | bytes, trust_domains: tuple[str, ...] = ()) -> SpiffeId:
@@ -79,3 +83,74 @@ async def test_a_peer_that_stalls_is_refused(autojump_clock: trio.testing.MockCl
         with pytest.raises(HandshakeFailed, match="handshake_timeout"):
             await accept_mesh_tls(far, mesh_identity("server").server_context, ())
         assert trio.current_time() - started == HANDSHAKE_TIMEOUT
+
+
+# Gateways
+
+
+GATEWAY = config.DownstreamTls("istio_mutual", trust_domains=("cluster.local",), alpn=("h2", "http/1.1"))
+
+
+def behind(tls: config.DownstreamTls) -> config.Listener:
+    chain = config.FilterChain("https", "tls", tls=tls, http=config.HttpChain("web", use_remote_address=True))
+    return config.Listener("edge", "gateway", LOOPBACK, 0, (chain,))
+
+
+async def heard(tls: config.DownstreamTls, client: ssl.SSLContext, *secrets: config.Secret) -> dict[bytes, bytes]:
+    """What the upstream is told in headers of a request that came under this TLS."""
+    upstream = ScriptedUpstream()
+    async with upstream.running():
+        given = web(upstream.port, listener=behind(tls))
+        given = snapshot(*(each for _, _, each in given.items()), *secrets)
+        async with serving(given, identity=mesh_identity("gateway")) as served:
+            transport = TlsTransport(
+                await connect(LOOPBACK, served.port()), client, server_side=False, server_name="a.test"
+            )
+            await transport.handshake()
+            assert transport.alpn == "http/1.1"
+            forged = b"x-forwarded-client-cert: By=me\r\nx-forwarded-proto: http\r\n"
+            assert (await Wire(transport).ask(extra=forged)).status == 200
+            [downstream] = served.dataplane.connections
+            assert (downstream.tls, downstream.alpn, downstream.server_name) == (True, "http/1.1", "a.test")
+            transport.close()
+            await served.settled()
+    return upstream.requests[0].headers
+
+
+async def test_a_gateway_of_the_mesh_names_both_ends() -> None:
+    client = mesh_identity("client").client_context_for(("http/1.1",))
+    headers = await heard(GATEWAY, client)
+    assert headers[b"x-forwarded-proto"] == b"https"
+    element = headers[b"x-forwarded-client-cert"].decode()
+    assert element.startswith("By=spiffe://cluster.local/ns/default/sa/gateway;Hash=")
+    assert element.endswith(';Subject="";URI=spiffe://cluster.local/ns/default/sa/client')
+
+
+async def test_a_client_without_certificate_is_https_all_the_same() -> None:
+    tls = config.DownstreamTls("simple", ("web",), alpn=("h2", "http/1.1"))
+    headers = await heard(tls, client_context(alpn=("http/1.1",)), certificate("web", "a.test"))
+    assert headers[b"x-forwarded-proto"] == b"https"
+    assert b"x-forwarded-client-cert" not in headers
+
+
+async def test_a_workload_at_a_mutual_server_is_known_by_its_spiffe_id() -> None:
+    identity = mesh_identity("client")
+    trusted = config.Secret("clients", roots=identity.roots_pem.decode())
+    tls = config.DownstreamTls("mutual", ("web",), "clients", alpn=("http/1.1",))
+    leaf = identity.certificate
+    context = origination_context(
+        pair=(leaf.chain_pem, leaf.key_pem), roots_pem=roots().encode(), verify_host=True, alpn=("http/1.1",)
+    )
+    headers = await heard(tls, context, certificate("web", "a.test"), trusted)
+    assert b";URI=spiffe://cluster.local/ns/default/sa/client" in headers[b"x-forwarded-client-cert"]
+
+
+async def test_a_chain_without_its_secret_is_refused_with_the_reason() -> None:
+    given = snapshot(behind(config.DownstreamTls("simple", ("gone",))))
+    async with serving(given) as served:
+        async with served.connect() as wire:
+            tls = TlsTransport(wire.transport, client_context(), server_side=False, server_name="a.test")
+            with pytest.raises((ssl.SSLError, trio.BrokenResourceError)):
+                await tls.handshake()
+        await served.settled()
+        assert served.refused() == {("tls", "secret_missing"): 1}

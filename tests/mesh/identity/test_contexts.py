@@ -3,16 +3,21 @@
 import os
 import ssl
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
 from mesh.identity import contexts
 from mesh.identity.contexts import (
     ContextError,
+    edge_server_context,
     feed_client_context,
     feed_server_context,
     mesh_client_context,
     mesh_server_context,
+    origination_context,
     peer_spiffe_id,
 )
 from mesh.identity.pki import Issuer, make_csr, make_key, make_root
@@ -26,8 +31,8 @@ class Authority:
     """A root that signs workloads and servers."""
 
     def __init__(self) -> None:
-        self.roots, key = make_root("r", now=NOW, lifetime=86400)
-        self.issuer = Issuer(self.roots, key)
+        self.roots, self.key = make_root("r", now=NOW, lifetime=86400)
+        self.issuer = Issuer(self.roots, self.key)
 
     def workload(self, account: str, *, ttl: float = 3600) -> Leaf:
         key = make_key()
@@ -146,3 +151,82 @@ def test_without_memory_files_a_private_file_serves(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(contexts.tempfile, "tempdir", str(tmp_path))
     assert mesh_server_context(*OURS.workload("a"), OURS.roots)
     assert os.listdir(str(tmp_path)) == []
+
+
+# Gateways and originated TLS
+
+
+def revoked(authority: Authority, *leaves: bytes) -> bytes:
+    """The authority's list of what it took back."""
+    now = datetime.fromtimestamp(NOW, UTC)
+    builder = x509.CertificateRevocationListBuilder().issuer_name(
+        x509.load_pem_x509_certificate(authority.roots).subject
+    )
+    builder = builder.last_update(now - timedelta(hours=1)).next_update(now + timedelta(hours=1))
+    for leaf in leaves:
+        number = x509.load_pem_x509_certificate(leaf).serial_number
+        builder = builder.add_revoked_certificate(
+            x509.RevokedCertificateBuilder().serial_number(number).revocation_date(now).build()
+        )
+    key = serialization.load_pem_private_key(authority.key, password=None)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)  # type: ignore[arg-type]
+
+
+def test_a_gateway_asks_for_no_certificate_unless_told() -> None:
+    server = edge_server_context([OURS.server()], alpn=("h2", "http/1.1"))
+    client = origination_context(roots_pem=OURS.roots, verify_host=True, alpn=("http/1.1",))
+    one, two = handshake(server, client, "localhost")
+    assert not one.getpeercert(binary_form=True)
+    assert (two.selected_alpn_protocol(), two.version()) == ("http/1.1", "TLSv1.3")
+
+
+def test_versions_and_ciphers_are_bounded() -> None:
+    server = edge_server_context(
+        [OURS.server()], versions=("TLSv1.2", "TLSv1.2"), ciphers=("ECDHE-ECDSA-CHACHA20-POLY1305", "UNKNOWN")
+    )
+    one, _ = handshake(server, origination_context(roots_pem=OURS.roots), "localhost")
+    assert (one.version(), (one.cipher() or ("",))[0]) == ("TLSv1.2", "ECDHE-ECDSA-CHACHA20-POLY1305")
+    with pytest.raises(ContextError, match="none of the cipher suites UNKNOWN"):
+        edge_server_context([OURS.server()], ciphers=("UNKNOWN",))
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_what_was_taken_back_is_refused(back: bool) -> None:
+    leaf = OURS.workload("a")
+    listed = revoked(OURS, *((leaf[0],) if back else ()))
+    server = edge_server_context([OURS.server()], roots_pem=OURS.roots, crl_pem=listed, client=ssl.CERT_REQUIRED)
+    client = origination_context(pair=leaf, roots_pem=OURS.roots, verify_host=True)
+    if back:
+        with pytest.raises(ssl.SSLError, match="CERTIFICATE_VERIFY_FAILED"):
+            handshake(server, client, "localhost")
+    else:
+        assert peer_spiffe_id(handshake(server, client, "localhost")[0])
+
+
+def test_originated_tls_verifies_what_it_is_told_to() -> None:
+    server = edge_server_context([OURS.server()])
+    handshake(server, origination_context(roots_pem=OURS.roots), "elsewhere")
+    handshake(server, origination_context(verify=False, verify_host=True), "elsewhere")
+    for strict in (
+        origination_context(roots_pem=OURS.roots, verify_host=True),
+        origination_context(roots_pem=FOREIGN.roots),
+        origination_context(),
+    ):
+        with pytest.raises(ssl.SSLError, match="CERTIFICATE_VERIFY_FAILED"):
+            handshake(server, strict, "elsewhere")
+
+
+def test_an_encrypted_key_is_refused_and_asks_nobody() -> None:
+    leaf, key = OURS.server()
+    locked = serialization.load_pem_private_key(key, password=None).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"secret"),
+    )
+    with pytest.raises(ContextError, match="certificate and key"):
+        edge_server_context([(leaf, locked)])
+
+
+def test_an_unusable_revocation_list() -> None:
+    with pytest.raises(ContextError, match="revocation list"):
+        origination_context(roots_pem=OURS.roots, crl_pem=b"-----BEGIN X509 CRL-----\n")

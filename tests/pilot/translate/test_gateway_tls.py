@@ -8,18 +8,19 @@ import pytest
 
 from mesh import config
 from pilot.resources.istio_gateway import ServerTlsSettings
+from pilot.translate import Proxy
 from pilot.translate.gateway_hosts import BoundServer
 from pilot.translate.gateway_tls import terminates, translate_server_tls
 from pilot.translate.visibility import View
-from tests.pilot.worlds import gateway, istio, objects, world
+from tests.pilot.worlds import gateway, istio, node, objects, world
 
 OURS = "kubernetes://istio-system"
 
 
-def translated(tls: str, *, http: bool = True) -> tuple[config.DownstreamTls, list[str]]:
+def translated(tls: str, *, http: bool = True, proxy: Proxy | None = None) -> tuple[config.DownstreamTls, list[str]]:
     spec = f"  servers: [{{port: {{number: 443, name: a, protocol: HTTPS}}, hosts: [a.com], tls: {{{tls}}}}}]"
     [obj] = objects(istio("Gateway", "gw", spec))
-    view = View(world(), gateway())
+    view = View(world(), proxy or gateway())
     made = translate_server_tls(view, BoundServer(obj, 0, obj.spec.servers[0]), http=http)
     fields = [report.field.rpartition("tls.")[2] for report in view.reports]
     return made, [field for field in fields if "redential" not in field]
@@ -61,6 +62,11 @@ def test_two_types_of_keys() -> None:
 def test_the_meshs_own() -> None:
     made, _ = translated("mode: ISTIO_MUTUAL")
     assert made == config.DownstreamTls("istio_mutual", trust_domains=("cluster.local",), alpn=("h2", "http/1.1"))
+
+
+def test_a_standalone_gateway_has_no_certificate_of_the_mesh() -> None:
+    alone = Proxy(node(role="gateway"), match_all_gateways=True)
+    assert translated("mode: ISTIO_MUTUAL", proxy=alone)[1] == ["mode"]
 
 
 def test_fingerprints_are_brought_into_one_form() -> None:
