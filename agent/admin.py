@@ -41,6 +41,8 @@ class Certificate(Protocol):
     def not_after(self) -> float: ...
     @property
     def is_authority(self) -> bool: ...
+    @property
+    def secret(self) -> str: ...
 
 
 class AgentView(Protocol):
@@ -229,21 +231,16 @@ class Admin:
         return _text("".join(f"{name}::{address}\n" for name, address in listeners.items()))
 
     def _certs(self, request: Request) -> Response:
-        certificates = list(self._agent.certificates())
-        return _json(
-            {
-                "certificates": [
-                    {
-                        "ca_cert": [self._certificate(each) for each in certificates if each.is_authority],
-                        "cert_chain": [self._certificate(each) for each in certificates if not each.is_authority],
-                    }
-                ]
-            }
-        )
+        groups: dict[str, dict[str, list[Any]]] = {"": {"ca_cert": [], "cert_chain": []}}
+        for each in self._agent.certificates():
+            group = groups.setdefault(each.secret, {"ca_cert": [], "cert_chain": []})
+            group["ca_cert" if each.is_authority else "cert_chain"].append(self._certificate(each))
+        return _json({"certificates": list(groups.values())})
 
     def _certificate(self, certificate: Certificate) -> dict[str, Any]:
         left = certificate.not_after - self._agent.wall()
         return {
+            **({"secret": certificate.secret} if certificate.secret else {}),
             "serial_number": certificate.serial,
             "subject_alt_names": [{"uri": uri} for uri in certificate.uris],
             "days_until_expiration": int(max(0.0, left) // 86400),

@@ -18,7 +18,7 @@ import trio
 
 from agent.admin import Admin, Certificate, State
 from agent.bootstrap import Bootstrap
-from agent.certificates import shown_certificates
+from agent.certificates import shown_certificates, shown_secrets
 from agent.codec.message import Limits as CodecLimits
 from agent.dataplane import Dataplane
 from agent.downstream.listeners import Listeners
@@ -41,11 +41,12 @@ from mesh.feed.message import Rejected
 from mesh.feed.node import InboundPort, Node
 from mesh.net.batch import WriteBatch
 from mesh.net.http import serve_http
+from mesh.net.shuttle import make_shuttle
 from mesh.net.tcp import TcpListener, listen
 from mesh.telemetry.log import get_logger
 from mesh.telemetry.metrics import Registry
 
-_MESH_ALPN = ("istio-http/1.1", "istio")
+_MESH_ALPN = ("istio-h2", "istio-http/1.1", "istio", "h2", "http/1.1")  # the callee chooses: the best first
 _SWEEP = 0.25  # seconds between looks at deadlines and vanished clients
 _TICK = 1.0  # seconds between looks at idle pools and ejections
 _IDENTITY_WAIT = 5.0  # seconds for a certificate when the snapshot is from disk, so the pilot may be away
@@ -125,6 +126,9 @@ class Agent:
             self._open_access_log(services)
             batch = self._dataplane.batch = WriteBatch(services)
             trio.lowlevel.add_instrument(batch)
+            shuttle = self._dataplane.shuttle = make_shuttle()
+            if shuttle is not None:
+                services.start_soon(shuttle.run)
             self._upkeep = Upkeep(
                 services,
                 dns_refresh_rate=self._bootstrap.settings.dns_refresh_rate,
@@ -132,6 +136,7 @@ class Agent:
                 on_verdict=self._judged,
             )
             services.start_soon(self._dataplane.keep_deadlines)
+            services.start_soon(self._dataplane.credentials.keep_files)
             services.start_soon(self._sweep)
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
@@ -223,7 +228,6 @@ class Agent:
                 wall=self._wall,
                 registry=self.registry,
                 server_alpn=_MESH_ALPN,
-                client_alpn=_MESH_ALPN,
                 ttl=self._bootstrap.settings.certificate_ttl,
             )
             services.start_soon(self._keeper.run)
@@ -269,7 +273,9 @@ class Agent:
         """Compile and swap: synchronous, so no request sees half of it."""
         assert self._listeners is not None
         assert self._upkeep is not None
-        plan, rejected = compile_plan(snapshot, self._plan, self._make_cluster)
+        rejected = self._dataplane.credentials.apply(snapshot)
+        plan, more = compile_plan(snapshot, self._plan, self._make_cluster)
+        rejected += more
         gone = self._plan.clusters.keys() - plan.clusters.keys() if self._plan is not None else ()
         self._plan = self._dataplane.plan = plan
         for name in gone:
@@ -288,6 +294,7 @@ class Agent:
             clock=self._clock,
             rng=self._rng,
             identity=lambda: self._dataplane.identity,
+            credentials=self._dataplane.credentials,
             stats=self._stats.cluster(settings.name),
             codec_limits=CodecLimits(limits.max_request_headers_kb * 1024, limits.max_headers_count),
             engine=limits.codec,
@@ -385,7 +392,8 @@ class Agent:
 
     def certificates(self) -> Sequence[Certificate]:
         """Certificates in use."""
-        return shown_certificates(self._identity) if self._identity is not None else ()
+        own = shown_certificates(self._identity) if self._identity is not None else ()
+        return (*own, *shown_secrets(self._dataplane.credentials.secrets()))
 
     def wall(self) -> float:
         """Seconds since the epoch."""

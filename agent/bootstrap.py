@@ -38,6 +38,8 @@ class Settings(Struct, frozen=True):
     """Take several slashes for one; unset: as the mesh's pathNormalization says."""
     path_with_escaped_slashes_action: str = ""
     """What becomes of %2F and %5C in a path; unset: as the mesh's pathNormalization says."""
+    proxy_protocol: str = ""
+    """PROXY header on connections from outside: off, accept or require; unset: as the mesh's gatewayTopology says."""
     drain_time: float = 5.0
     """Seconds between SIGTERM and the end of what is still open (Istio terminationDrainDuration)."""
     access_log_file: str = ""
@@ -85,6 +87,7 @@ class Settings(Struct, frozen=True):
 _CHOICES: dict[str, tuple[str, ...]] = {
     "headers_with_underscores_action": ("allow", "reject", "drop"),
     "path_with_escaped_slashes_action": ("keep", "reject", "unescape_and_redirect", "unescape_and_forward"),
+    "proxy_protocol": ("off", "accept", "require"),
     "access_log_encoding": ("TEXT", "JSON"),
     "codec": ("auto", "fast", "reference"),
 }

@@ -1,4 +1,4 @@
-"""The certificates in use, as the admin port shows them: the workload's own and the mesh's roots.
+"""The certificates in use, as the admin port shows them: the workload's own, the mesh's roots, those of secrets.
 
 Read through the ssl module, so that looking at them does not load a cryptography library.
 """
@@ -6,10 +6,14 @@ Read through the ssl module, so that looking at them does not load a cryptograph
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
+from agent.credentials import Material
 from agent.identity import Identity
+from mesh import config
+from mesh.identity.der import first_certificate, read_fields
 
 
 class ShownCertificate(Struct, frozen=True):
@@ -20,12 +24,14 @@ class ShownCertificate(Struct, frozen=True):
     not_before: float
     not_after: float
     is_authority: bool
+    secret: str = ""
+    """Name of the secret that holds it; "" for the workload's own."""
 
 
 def shown_certificates(identity: Identity) -> tuple[ShownCertificate, ...]:
     """The leaf first, then the roots."""
     leaf = ShownCertificate(
-        serial=_serial(identity.certificate.chain_pem),
+        serial=read_fields(first_certificate(identity.certificate.chain_pem.decode("ascii"))).serial,
         uris=(identity.spiffe_id.uri,),
         not_before=identity.not_before,
         not_after=identity.not_after,
@@ -47,24 +53,12 @@ def shown_certificates(identity: Identity) -> tuple[ShownCertificate, ...]:
     return (leaf, *roots)
 
 
-def _serial(chain_pem: bytes) -> str:
-    """Serial number of the first certificate of a chain (X.690: the second element of TBSCertificate)."""
-    end = b"-----END CERTIFICATE-----"
-    der = ssl.PEM_cert_to_DER_cert((chain_pem[: chain_pem.index(end)] + end).decode("ascii"))
-    inner = _content(der, 0)[0]
-    start, _ = _content(der, inner)
-    at = start
-    if der[at] == 0xA0:  # explicit version
-        version, length = _content(der, at)
-        at = version + length
-    number, length = _content(der, at)
-    return der[number : number + length].lstrip(b"\0").hex().upper()
-
-
-def _content(der: bytes, at: int) -> tuple[int, int]:
-    """(start, size) of the content of the element at `at`."""
-    size = der[at + 1]
-    if size < 0x80:
-        return at + 2, size
-    count = size & 0x7F
-    return at + 2 + count, int.from_bytes(der[at + 2 : at + 2 + count], "big")
+def shown_secrets(secrets: Iterable[tuple[config.Secret, Material | None]]) -> Iterator[ShownCertificate]:
+    """The leaf or the first root of each secret that can be used."""
+    for secret, material in secrets:
+        for pem, is_authority in ((material.certificate, False), (material.roots, True)) if material else ():
+            if pem:
+                fields = read_fields(first_certificate(pem.decode("ascii")))
+                yield ShownCertificate(
+                    fields.serial, (), fields.not_before, fields.not_after, is_authority, secret.name
+                )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from agent.bootstrap import Settings
+from agent.credentials import Credentials
 from agent.exchange.canonical import path_rules
 from agent.exchange.record import Record
 from agent.policy.chain import OPEN
@@ -22,6 +23,8 @@ from mesh import config
 from mesh.feed.node import Node
 from mesh.identity.spiffe import SpiffeId
 from mesh.net.batch import WriteBatch
+from mesh.net.shuttle import Shuttle
+from mesh.net.splice import Pipes
 from mesh.net.tcp import Transport
 
 if TYPE_CHECKING:
@@ -40,6 +43,12 @@ class Identity(Protocol):
     def client_context(self) -> ssl.SSLContext: ...
     @property
     def spiffe_id(self) -> SpiffeId: ...
+
+    def server_context_for(self, alpn: tuple[str, ...]) -> ssl.SSLContext:
+        """The server's context with another list of ALPN names."""
+
+    def client_context_for(self, alpn: tuple[str, ...]) -> ssl.SSLContext:
+        """The client's context with another list of ALPN names."""
 
 
 class Cuttable(Protocol):
@@ -79,9 +88,11 @@ class ClientSide(Protocol):
 class Downstream:
     """One accepted connection. `scope` encloses its task; `deadline` is looked at by the sweeper.
 
-    `guard` holds the policies that it is under, `server_name` the SNI of its ClientHello, `alpn` the protocol agreed
-    in its TLS handshake. `busy` is False only between exchanges, when the connection may be closed without loss.
-    `drain` is set by a driver that has to say goodbye in its own words; without it, a connection is closed when idle.
+    `direct` is the peer's own address where a PROXY header told another, which then is the transport's.
+    `guard` holds the policies that it is under, `server_name` the SNI of its ClientHello. `tls`: it came under TLS
+    that ended here, `alpn` is what was agreed on ("" when nothing was). `peer` is who the client proved to be.
+    `busy` is False only between exchanges, when the connection may be closed without loss. `drain` is set by a driver
+    that has to say goodbye in its own words; without it, a connection is closed when idle.
     """
 
     __slots__ = (
@@ -90,6 +101,7 @@ class Downstream:
         "client_cert",
         "config",
         "deadline",
+        "direct",
         "drain",
         "guard",
         "peer",
@@ -98,22 +110,25 @@ class Downstream:
         "server_name",
         "source",
         "timed_out",
+        "tls",
         "transport",
     )
 
     def __init__(self, transport: Transport, settings: config.Listener, now: float) -> None:
         self.transport = transport
+        self.direct = ""
         self.config = settings
         self.scope = trio.CancelScope()
         self.deadline = float("inf")
         self.timed_out = False
         self.guard = OPEN
         self.server_name = ""
+        self.tls = False
+        self.alpn = ""
         self.peer: SpiffeId | None = None
         self.principal = ""
         self.source: config.Workload | None = None
         self.client_cert = b""
-        self.alpn = ""
         self.busy = True
         self.drain: Callable[[], None] | None = None
 
@@ -124,15 +139,25 @@ class Downstream:
         elif not self.busy:
             self.scope.cancel()
 
+    def secure(self, transport: Transport, alpn: str) -> None:
+        """The handshake is done: from here on bytes go through `transport`."""
+        self.transport = transport
+        self.tls = True
+        self.alpn = alpn
+
     def identify(self, peer: SpiffeId, own: SpiffeId, certificate: bytes) -> None:
-        """The peer proved who it is: remember it for policy, telemetry and x-forwarded-client-cert."""
+        """A workload of the mesh proved who it is: remember it, and its element of x-forwarded-client-cert."""
+        self.know(peer)
+        digest = hashlib.sha256(certificate).hexdigest()
+        self.client_cert = f'By={own};Hash={digest};Subject="";URI={peer}'.encode()
+
+    def know(self, peer: SpiffeId) -> None:
+        """Remember who the peer is, for policy and telemetry."""
         self.peer = peer
         self.principal = str(peer)
         self.source = config.Workload(
             name=peer.service_account, namespace=peer.namespace, service_account=peer.service_account
         )
-        digest = hashlib.sha256(certificate).hexdigest()
-        self.client_cert = f'By={own};Hash={digest};Subject="";URI={peer}'.encode()
 
 
 class Dataplane:
@@ -159,6 +184,8 @@ class Dataplane:
         self.rng = rng
         self.plan: Plan
         self.batch: WriteBatch | None = None
+        self.pipes = Pipes(stats.refused)
+        self.shuttle: Shuttle | None = None
         self.now = clock()
         """A recent time: good enough for idle deadlines, and free."""
         self._armed: set[Timed] = set()
@@ -167,6 +194,7 @@ class Dataplane:
         self._date = b""
         self._date_second = -1
         self.identity: Identity | None = None
+        self.credentials = Credentials(log)
         self.connections: set[Downstream] = set()
         self.exchanges: set[ClientSide] = set()
         """Client sides of exchanges under way; HTTP/1 connections keep theirs from one exchange to the next."""

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from agent.bootstrap import Settings
 from agent.codec.headers import Headers
 from agent.codec.message import RequestHead, ResponseHead
-from agent.downstream.chain import MESH_ALPN, Chains
+from agent.downstream.chain import MESH_ALPN, Chains, choose
 from agent.downstream.sniff import ClientHello
 from agent.exchange import forwarding
 from agent.exchange.canonical import path_rules
@@ -103,7 +103,8 @@ class _Question:
         if listener is None:
             return _refused(self.result, "no_listener", self._known_doors())
         self.result.listener = listener.name
-        chain = Chains(listener.chains).pick(_hello(self.call))
+        candidates = Chains(listener.chains).candidates(_hello(self.call))
+        chain = choose(candidates, "tcp" if self.call.kind == "tcp" else "http")
         if chain is None:
             self.result.flag = "NR"
             return _refused(self.result, "no_filter_chain", "filter_chain_not_found")

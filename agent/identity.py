@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 import trio
-from msgspec import Struct
+from msgspec import Struct, field
 
 from agent.websocket import Certificate
 from mesh.backoff import delays
@@ -45,11 +45,33 @@ class Identity(Struct, frozen=True):
     certificate: Certificate
     roots_pem: bytes
     not_before: float
+    _made: dict[tuple[bool, tuple[str, ...]], ssl.SSLContext] = field(default_factory=dict)
 
     @property
     def not_after(self) -> float:
         """End of the certificate."""
         return self.certificate.not_after
+
+    def server_context_for(self, alpn: tuple[str, ...]) -> ssl.SSLContext:
+        """`server_context` with another list of ALPN names, made at its first use."""
+        return self._context(mesh_server_context, alpn, server=True)
+
+    def client_context_for(self, alpn: tuple[str, ...]) -> ssl.SSLContext:
+        """`client_context` with another list of ALPN names, made at its first use."""
+        return self._context(mesh_client_context, alpn, server=False)
+
+    def _context(
+        self,
+        make: Callable[[bytes, bytes, bytes, tuple[str, ...]], ssl.SSLContext],
+        alpn: tuple[str, ...],
+        *,
+        server: bool,
+    ) -> ssl.SSLContext:
+        made = self._made.get((server, alpn))
+        if made is None:
+            chain, key = self.certificate.chain_pem, self.certificate.key_pem
+            made = self._made[server, alpn] = make(chain, key, self.roots_pem, alpn)
+        return made
 
 
 class Signer(Protocol):
@@ -77,7 +99,6 @@ class IdentityKeeper:
         registry: Registry | None = None,
         ttl: float = 0.0,
         server_alpn: tuple[str, ...] = (),
-        client_alpn: tuple[str, ...] = (),
         make_key: Callable[[], Awaitable[KeyAndCsr]] | None = None,
     ) -> None:
         self.current: Identity | None = None
@@ -89,7 +110,6 @@ class IdentityKeeper:
         self._wall = wall
         self._ttl = ttl
         self._server_alpn = server_alpn
-        self._client_alpn = client_alpn
         self._make_key = make_key or make_key_in_child
         registry = registry or Registry()
         self._events = registry.counter("trioweave_agent_certificate_events_total", "Certificates asked for, by event.")
@@ -162,7 +182,7 @@ class IdentityKeeper:
             return Identity(
                 spiffe_id=parse(response.spiffe_id),
                 server_context=mesh_server_context(chain, made.key_pem, roots, self._server_alpn),
-                client_context=mesh_client_context(chain, made.key_pem, roots, self._client_alpn),
+                client_context=mesh_client_context(chain, made.key_pem, roots),
                 certificate=Certificate(chain, made.key_pem, response.not_after),
                 roots_pem=roots,
                 not_before=response.not_before,

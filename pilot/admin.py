@@ -11,9 +11,10 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from mesh import __version__
+from mesh import __version__, config
 from mesh.config import ResourceKind
 from mesh.errors import ConfigError
+from mesh.feed.session import Encoded
 from mesh.net.http import Request, Response
 from mesh.telemetry.metrics import CONTENT_TYPE, Registry
 from pilot.applied import AppliedFiles
@@ -21,6 +22,7 @@ from pilot.ca.tokens import BootstrapToken
 from pilot.ledger import Ledger
 from pilot.push.fleet import Fleet
 from pilot.push.session import ProxySession
+from pilot.resources.core import Secret
 from pilot.resources.object import Key, Object
 from pilot.resources.registry import Loaded, load
 from pilot.resources.report import Notice
@@ -140,7 +142,8 @@ class Admin:
             "status": {"valid": not errors, "errors": errors, "notices": notices, "reports": reports},
         }
         if full:
-            found["spec"] = msgspec.to_builtins(obj.spec, enc_hook=str)
+            spec = obj.spec.redacted() if isinstance(obj.spec, Secret) else obj.spec
+            found["spec"] = msgspec.to_builtins(spec, enc_hook=str)
         return found
 
     async def _post_apply(self, request: Request) -> Response:
@@ -225,7 +228,7 @@ class Admin:
     async def _get_config(self, request: Request) -> Response:
         """/api/proxies/ID/config[?kind=listeners|routes|clusters|endpoints|secrets]: what it was last told.
 
-        Of secrets only the metadata, and only when asked for: the pilot never holds a workload's key.
+        Secrets only when asked for, and without their keys; the pilot never holds a workload's own.
         """
         node_id, _, page = request.path.removeprefix("/api/proxies/").rpartition("/")
         session = self._fleet.session(node_id)
@@ -312,13 +315,19 @@ def _proxy(session: ProxySession) -> ProxyStatus:
 
 
 def _resources(session: ProxySession, kind: ResourceKind) -> list[msgspec.Raw]:
-    return [msgspec.Raw(item.data) for (each, _), item in session.book.wanted.items() if each == kind]
+    return [msgspec.Raw(item.data) for item in _wanted(session, kind)]
+
+
+def _wanted(session: ProxySession, kind: ResourceKind) -> list[Encoded]:
+    return [item for (each, _), item in session.book.wanted.items() if each == kind]
 
 
 def _secrets(session: ProxySession) -> list[dict[str, Any]]:
     node, report = session.node, session.last_report
     owner = f"{node.namespace}/{node.service_account}"
-    return [{"name": "default", "identity": owner, "not_after": report.certificate_expiry if report else 0.0}]
+    own = {"name": "default", "identity": owner, "not_after": report.certificate_expiry if report else 0.0}
+    told = (config.decode_resource("secret", item.data) for item in _wanted(session, "secret"))
+    return [own, *(msgspec.to_builtins(each.redacted()) for each in told if isinstance(each, config.Secret))]
 
 
 def _result(before: Object | None, after: Object) -> str:

@@ -38,7 +38,7 @@ from pilot.push.registrations import Registrations, RegistrationsError
 from pilot.push.server import FEED_PATH, FeedServer
 from pilot.push.session import ProxySession
 from pilot.push.stats import PushStats
-from pilot.push.translations import Translations
+from pilot.push.translations import Translated, Translations
 from pilot.resources.report import Notice
 from pilot.sources.files import FileSource
 from pilot.sources.source import Change
@@ -102,7 +102,8 @@ async def run_in_memory(
 ) -> None:
     """A pilot for agents of this process, until cancelled; started with the feed to connect them to.
 
-    Of the options, folders, mesh settings and durations count. Nothing is kept on disk.
+    Of the options, folders, mesh settings and durations count. Nothing is kept on disk. What the translation has to
+    say goes to the log: there is no port to ask at.
     """
     parts = _Parts(options, log, wall, registry or Registry(), _no_authority, make_proxy=make_proxy, keep=False)
     async with trio.open_nursery() as nursery:
@@ -134,8 +135,9 @@ class _Parts:
             expected_grace=options.expected_grace,
         )
         self.registrations.on_save_error = lambda exc: self.log.error("registrations not saved", reason=str(exc))
+        self._told: set[str] = set()
         self.fleet = Fleet(
-            Translations(self.ledger.scope, self.ledger.translate),
+            Translations(self.ledger.scope, self.ledger.translate if keep else self._translate_aloud),
             self.registrations,
             sign,
             stats=self.stats,
@@ -198,6 +200,15 @@ class _Parts:
             self.stats.config_event(key[0], event)
         ledger.errors["files"], ledger.notices["files"] = change.errors, change.notices
         ledger.update("files", change.items())
+
+    def _translate_aloud(self, node: Node) -> Translated:
+        translated = self.ledger.translate(node)
+        said = {str(report): None for report in translated.reports}
+        for report in said:
+            if report not in self._told:
+                self.log.warning("not served as written", fault=report)
+        self._told = set(said)
+        return translated
 
     def _reported(self, session: ProxySession, report: Report) -> None:
         # an older session's last words must not outlive the agent's new one

@@ -37,6 +37,7 @@ from mesh.identity.contexts import mesh_client_context, mesh_server_context
 from mesh.identity.pki import Issuer, make_csr, make_key, make_root
 from mesh.identity.spiffe import make
 from mesh.net.batch import WriteBatch
+from mesh.net.shuttle import make_shuttle
 from mesh.net.tcp import TcpListener, TcpTransport, Transport, connect, listen
 from mesh.net.tls import TlsTransport
 from mesh.telemetry.metrics import Registry
@@ -343,7 +344,7 @@ def routes_to(name: str = "app", *, route_config: str = "web", **action: Any) ->
 
 def snapshot(*resources: config.Resource) -> config.Snapshot:
     """Resources of any kind, put where they belong."""
-    made = config.Snapshot(listeners={}, routes={}, clusters={}, endpoints={})
+    made = config.Snapshot(listeners={}, routes={}, clusters={}, endpoints={}, secrets={})
     for each in resources:
         if isinstance(each, config.ClusterEndpoints):
             made.endpoints[each.cluster] = each
@@ -351,6 +352,8 @@ def snapshot(*resources: config.Resource) -> config.Snapshot:
             made.listeners[each.name] = each
         elif isinstance(each, config.RouteConfig):
             made.routes[each.name] = each
+        elif isinstance(each, config.Secret):
+            made.secrets[each.name] = each
         else:
             made.clusters[each.name] = each
     return made
@@ -445,9 +448,10 @@ class Serving:
 
     def apply(self, given: config.Snapshot) -> list[Rejected]:
         """Take a snapshot as the agent does."""
+        refused = self.dataplane.credentials.apply(given)
         self._plan, rejected = compile_plan(given, self._plan, self._make_cluster)
         self.dataplane.plan = self._plan
-        return rejected + self.listeners.apply(given.listeners.values())
+        return refused + rejected + self.listeners.apply(given.listeners.values())
 
     def _make_cluster(self, settings: config.Cluster) -> Cluster:
         return Cluster(
@@ -455,6 +459,7 @@ class Serving:
             clock=trio.current_time,
             rng=self.dataplane.rng,
             identity=lambda: self.dataplane.identity,
+            credentials=self.dataplane.credentials,
             stats=self.stats.cluster(settings.name),
             codec_limits=CodecLimits(),
             nursery=self.nursery,
@@ -506,6 +511,9 @@ async def serving(
         made.nursery = services
         batch = made.dataplane.batch = WriteBatch(services)
         trio.lowlevel.add_instrument(batch)
+        shuttle = made.dataplane.shuttle = make_shuttle()
+        if shuttle is not None:
+            services.start_soon(shuttle.run)
         try:
             async with trio.open_nursery() as connections, trio.open_nursery() as accepting:
                 made.listeners = Listeners(

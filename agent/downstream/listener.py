@@ -7,24 +7,26 @@ its chains are swapped in one assignment, and connections keep the chain that th
 from __future__ import annotations
 
 import errno
-import ssl
+from collections.abc import Callable
 from typing import Final
 
 import trio
 
 from agent.dataplane import Dataplane, Downstream
-from agent.downstream.chain import Chains
+from agent.downstream.chain import Chains, choose
 from agent.downstream.http import serve_http
-from agent.downstream.sniff import hello_complete, looks_like_tls, parse_client_hello
+from agent.downstream.proxy_protocol import accept_header
+from agent.downstream.sniff import Application, application, hello_decided, looks_like_tls, parse_client_hello
 from agent.downstream.tcp import serve_tcp
-from agent.downstream.tls import HandshakeFailed, accept_mesh_tls
+from agent.downstream.tls import HandshakeFailed, secure
 from agent.policy.chain import guards
 from mesh import config
-from mesh.net.tcp import TcpListener, Transport
+from mesh.net.proxy_protocol import ProxyProtocolError
+from mesh.net.tcp import TcpListener, TcpTransport, Transport
 
 _DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _DESCRIPTOR_PAUSE: Final = 0.1  # seconds; connections close meanwhile, and the backlog holds the newcomers
-_SNIFF_TIMEOUT: Final = 60.0  # seconds for the first byte of a connection whose chain depends on it
+_SNIFF_TIMEOUT: Final = 60.0  # seconds for the first bytes of a connection that is not served without them
 
 
 class Listener:
@@ -80,6 +82,9 @@ class Listener:
             await self._serve_chain(downstream)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             dataplane.stats.refused("connection", "downstream_reset")
+        except ProxyProtocolError as exc:
+            dataplane.stats.refused("proxy_protocol", exc.reason)
+            dataplane.log.debug("PROXY header refused", peer=transport.remote, reason=exc.reason)
         except HandshakeFailed as exc:
             dataplane.stats.refused("tls", exc.reason)
             dataplane.log.debug("handshake refused", peer=transport.remote, reason=exc.reason)
@@ -92,55 +97,68 @@ class Listener:
             downstream.transport.close()
 
     async def _serve_chain(self, downstream: Downstream) -> None:
+        transport = downstream.transport
+        if self.config.direction != "outbound" and isinstance(transport, TcpTransport):
+            mode = self._dataplane.settings.proxy_protocol or self.config.proxy_protocol
+            if mode != "off":
+                downstream.direct = transport.remote
+                await accept_header(transport, require=mode == "require")
         chain = await self._pick_chain(downstream)
         if chain is None:
             return
         downstream.guard = self._guards[chain.name]
-        if chain.tls is not None:
-            await self._secure(downstream, chain.tls)
         if chain.http is not None:
             await serve_http(downstream, chain.http, self._dataplane)
         elif chain.tcp is not None:
             await serve_tcp(downstream, chain.tcp, self._dataplane)
 
     async def _pick_chain(self, downstream: Downstream) -> config.FilterChain | None:
-        """The chain of this connection; None, and counted, when there is none."""
-        transport = downstream.transport
-        chains = self.chains
+        """The chain of this connection, its TLS terminated; None, and counted, when there is none."""
+        settings, chains = self.config, self.chains
+        hello = None
+        silent = False
         if chains.sniffing:
-            data = await self._first_bytes(transport)
-            if not data:
-                self._dataplane.stats.refused("connection", "no_first_byte")
+            data = await self._peek(downstream.transport, hello_decided, settings.detection_timeout)
+            if data is None:
                 return None
-            transport.unread(data)
-            hello = parse_client_hello(data) if looks_like_tls(data) else None
-            if hello is not None:
+            silent = not data
+            if looks_like_tls(data):
+                hello = parse_client_hello(data)
                 downstream.server_name = hello.server_name
-            chain = chains.pick(hello)
-        else:
-            chain = chains.first()
+        candidates = chains.candidates(hello)
+        if candidates and candidates[0].tls is not None:
+            await secure(downstream, candidates[0].tls, self._dataplane)
+        carried: Application = "tcp"
+        if candidates and candidates[0].application != "any" and not silent:
+            data = await self._peek(downstream.transport, application, settings.detection_timeout)
+            if data is None:
+                return None
+            carried = application(data) or "tcp"
+        chain = choose(candidates, carried)
         if chain is None:
             self._dataplane.stats.refused("listener", "filter_chain_not_found")
         return chain
 
-    async def _first_bytes(self, transport: Transport) -> bytes:
-        """The first read, or a ClientHello as far as it comes in time; b"" when the client says nothing."""
-        data = b""
-        with trio.move_on_after(_SNIFF_TIMEOUT):
-            data = await transport.receive()
-            if looks_like_tls(data):
-                while not hello_complete(data):
-                    more = await transport.receive()
-                    if not more:
-                        break
-                    data += more
-        return data
+    async def _peek(
+        self, transport: Transport, decided: Callable[[bytes], object], detection_timeout: float
+    ) -> bytes | None:
+        """What the client says first, until that is enough for a decision, it ends, or the time is over.
 
-    async def _secure(self, downstream: Downstream, tls: config.DownstreamTls) -> None:
-        identity = self._dataplane.identity
-        if identity is None:
-            raise HandshakeFailed("no_certificate_yet")
-        context: ssl.SSLContext = identity.server_context
-        secured, peer = await accept_mesh_tls(downstream.transport, context, tls.trust_domains)
-        downstream.transport = secured
-        downstream.identify(peer, identity.spiffe_id, secured.peer_certificate_der())
+        The bytes are put back. None, and counted: it said nothing of use, and the listener does not go on without.
+        """
+        data = b""
+        with trio.move_on_after(detection_timeout or _SNIFF_TIMEOUT) as scope:
+            while not decided(data):
+                more = await transport.receive()
+                if not more:
+                    break
+                data += more
+        if data:
+            transport.unread(data)
+        if scope.cancelled_caught:
+            self._dataplane.stats.refused("connection", "detection_timeout" if data else "no_first_byte")
+            return data if detection_timeout else None
+        if not data:
+            self._dataplane.stats.refused("connection", "no_first_byte")
+            return None
+        return data

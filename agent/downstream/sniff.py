@@ -1,14 +1,24 @@
-"""What do the first bytes say? TLS ClientHello (server name, ALPN) or something else. Pure; the caller peeks."""
+"""What do the first bytes say? TLS ClientHello (server name, ALPN), HTTP, or something else. Pure; the caller peeks."""
 
 from __future__ import annotations
 
-from typing import Final
+from string import ascii_letters, digits
+from typing import Final, Literal
 
 from msgspec import Struct
 
 _HANDSHAKE: Final = 22
 _CLIENT_HELLO: Final = 1
 _MAX_HELLO: Final = 16 * 1024 + 5  # one TLS record; a ClientHello split over several is not worth waiting for
+
+_H2_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_TOKEN: Final = f"!#$%&'*+-.^_`|~{digits}{ascii_letters}".encode()
+_VISIBLE: Final = bytes(octet for octet in range(0x21, 0x100) if octet != 0x7F)
+_MAX_METHOD: Final = 32
+_MAX_TARGET: Final = 8192  # a longer one is HTTP's to refuse
+
+Application = Literal["http", "tcp"]
+"""What a connection carries: requests, or opaque bytes."""
 
 
 class ClientHello(Struct, frozen=True):
@@ -23,12 +33,12 @@ def looks_like_tls(first: bytes) -> bool:
     return first[:1] == b"\x16"
 
 
-def hello_complete(data: bytes) -> bool:
-    """Whether `data` holds the whole first record, or will never hold a sensible one."""
+def hello_decided(data: bytes) -> bool:
+    """Whether `data` is no TLS, holds the whole first record, or will never hold a sensible one."""
     if len(data) < 5:
-        return False
+        return data[:1] not in (b"", b"\x16")
     length = int.from_bytes(data[3:5], "big")
-    return len(data) >= 5 + length or length + 5 > _MAX_HELLO
+    return data[0] != _HANDSHAKE or len(data) >= 5 + length or length + 5 > _MAX_HELLO
 
 
 def parse_client_hello(data: bytes) -> ClientHello:
@@ -91,3 +101,27 @@ def _protocols(listed: _Cursor) -> tuple[str, ...]:
     while listed.at < len(listed.data):
         names.append(listed.take(listed.number(1)).decode("ascii"))
     return tuple(names)
+
+
+def application(data: bytes) -> Application | None:
+    """HTTP when `data` begins an HTTP/1 request line or is the HTTP/2 preface; None while it may still become one.
+
+    A request line is told by its shape (RFC 9112 section 3: method SP target SP "HTTP/"), any method will do.
+    Lines of other text protocols (SMTP's EHLO, Redis' inline commands, RTSP) lack the last word.
+    """
+    if data.startswith(_H2_PREFACE):
+        return "http"
+    if _H2_PREFACE.startswith(data):
+        return None
+    line, ended, _ = data.partition(b"\n")
+    method, _, rest = line.partition(b" ")
+    if not method or len(method) > _MAX_METHOD or method.translate(None, _TOKEN):
+        return "tcp"
+    target, second_space, version = rest.partition(b" ")
+    if target.translate(None, _VISIBLE) or (second_space and not target):
+        return "tcp"
+    if version.startswith(b"HTTP/"):
+        return "http"
+    if ended or not b"HTTP/".startswith(version):
+        return "tcp"
+    return "http" if len(target) > _MAX_TARGET else None

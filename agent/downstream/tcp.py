@@ -54,7 +54,7 @@ async def _relay(downstream: Downstream, chain: config.TcpChain, dataplane: Data
     record.destination = endpoint.config.workload
     record.attempts = 1
     try:
-        upstream = await cluster.open_tcp(endpoint)
+        upstream = await cluster.open_tcp(endpoint, (downstream.transport.remote, downstream.transport.local))
     except ProxyFault as fault:
         cluster.observe_fault(endpoint, fault)
         raise
@@ -62,7 +62,12 @@ async def _relay(downstream: Downstream, chain: config.TcpChain, dataplane: Data
         record.upstream_local = upstream.local
         dataplane.stats.tcp_opened(record)
         result = await relay_bytes(
-            downstream.transport, upstream, idle_timeout=chain.idle_timeout, clock=dataplane.clock
+            downstream.transport,
+            upstream,
+            idle_timeout=chain.idle_timeout,
+            clock=dataplane.clock,
+            pipes=dataplane.pipes,
+            shuttle=dataplane.shuttle,
         )
         _tell(result, record)
         if result.broken_by in ("downstream", "upstream"):

@@ -39,7 +39,9 @@ def authorize_connection(authz: Authz, downstream: Downstream, dataplane: Datapl
 
 def _facts(downstream: Downstream) -> Facts:
     transport = downstream.transport
-    facts = Facts(transport.remote, transport.local, sni=downstream.server_name)
+    facts = Facts(
+        downstream.direct or transport.remote, transport.local, remote=transport.remote, sni=downstream.server_name
+    )
     peer = downstream.peer
     if peer is not None:
         facts.principal = peer.principal

@@ -130,9 +130,11 @@ async def _serve(stream: Stream, dataplane: Dataplane, record: Record) -> None:
 def _enter(stream: Stream, dataplane: Dataplane, record: Record) -> None:
     head = stream.head
     downstream = stream.downstream
-    tls = downstream.peer is not None  # not the scheme: an absolute target may name any
+    tls = downstream.tls  # not the scheme: an absolute target may name any
     if stream.chain.use_remote_address:
         record.request_id = forwarding.enter_gateway(head, downstream.transport.remote, dataplane.rng, tls=tls)
+        if downstream.client_cert:
+            forwarding.set_client_cert(head, downstream.client_cert)
     else:
         record.request_id = forwarding.enter_sidecar(head, dataplane.rng, tls=tls)
         if record.inbound:

@@ -23,7 +23,8 @@ from agent.exchange.relay import RequestBody, Stream, relay_request, relay_respo
 from agent.exchange.retry import CONTROL_HEADERS, Retry
 from agent.exchange.tunnel import relay_upgrade
 from agent.route.action import CompiledRoute, WeightedTarget
-from agent.upstream.cluster import Cluster, Lease
+from agent.upstream.cluster import Cluster
+from agent.upstream.connections import Lease
 from agent.upstream.endpoint import Endpoint
 
 _LONGEST: Final = 3600.0  # seconds for a response to begin where no timeout is set: no wait is without an end
@@ -198,7 +199,8 @@ class Forward:
         """Connect, or wait for a connection; these waits are no socket's that `cancel` could close."""
         with trio.CancelScope(deadline=self.deadline) as scope:
             self._stream.attempt = scope
-            return await self._cluster.lease(endpoint, multiplexed=self._multiplexed)
+            client = self._stream.downstream.transport
+            return await self._cluster.lease(endpoint, (client.remote, client.local), multiplexed=self._multiplexed)
         raise self._why_cut()
 
     async def _send_and_relay(self, connection: Lease, endpoint: Endpoint) -> bool:

@@ -9,7 +9,7 @@ import trio
 from agent.codec.headers import Headers
 from agent.codec.message import End, RequestHead, ResponseHead
 from agent.dataplane import Cuttable, Downstream
-from agent.upstream.cluster import Lease
+from agent.upstream.connections import Lease
 from mesh import config
 from mesh.net.tcp import Transport
 

@@ -18,7 +18,7 @@ from mesh.net.tcp import Transport
 
 if TYPE_CHECKING:
     from agent.plan import Plan
-    from agent.upstream.cluster import Lease
+    from agent.upstream.connections import Lease
 
 
 async def relay_upgrade(
@@ -49,7 +49,8 @@ async def connect_tunnel(stream: Stream, plan: Plan, dataplane: Dataplane, recor
     record.attempts = 1
     with trio.CancelScope() as scope:
         stream.attempt = scope
-        upstream = await cluster.open_tcp(endpoint)
+        client = stream.downstream.transport
+        upstream = await cluster.open_tcp(endpoint, (client.remote, client.local))
         try:
             stream.attempt = None
             record.response_code = 200
@@ -64,6 +65,13 @@ async def connect_tunnel(stream: Stream, plan: Plan, dataplane: Dataplane, recor
 
 
 async def _tunnel(stream: Stream, upstream: Transport, idle_timeout: float, dataplane: Dataplane) -> None:
-    result = await relay_bytes(stream.tunnel(), upstream, idle_timeout=idle_timeout, clock=dataplane.clock)
+    result = await relay_bytes(
+        stream.tunnel(),
+        upstream,
+        idle_timeout=idle_timeout,
+        clock=dataplane.clock,
+        pipes=dataplane.pipes,
+        shuttle=dataplane.shuttle,
+    )
     stream.bytes_in += result.from_downstream
     stream.bytes_out += result.from_upstream

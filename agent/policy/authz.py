@@ -39,6 +39,7 @@ class Facts:
         "namespace",
         "path",
         "principal",
+        "remote",
         "service_account",
         "sni",
         "source",
@@ -50,6 +51,7 @@ class Facts:
         source: str = "",
         destination: str = "",
         *,
+        remote: str = "",
         principal: str = "",
         trust_domain: str = "",
         namespace: str = "",
@@ -63,6 +65,7 @@ class Facts:
     ) -> None:
         self.source = source
         self.destination = destination
+        self.remote = remote or source
         self.principal = principal
         self.trust_domain = trust_domain
         self.namespace = namespace
@@ -380,13 +383,14 @@ def _destination_ip(facts: Facts) -> _Address | None:
 
 
 def _remote_ip(facts: Facts) -> _Address | None:
-    """The client as the nearest hop saw it: the last of x-forwarded-for (at a gateway its own word), else the peer."""
+    """The client as the nearest hop saw it: the last of x-forwarded-for (at a gateway its own word), else as a PROXY
+    header told, else the peer."""
     forwarded = facts.headers.get(b"x-forwarded-for")
     if forwarded is not None:
         found = parse_ip(forwarded.rpartition(b",")[2].strip().decode("latin-1"))
         if found is not None:
             return found
-    return parse_ip(facts.source)
+    return parse_ip(facts.remote)
 
 
 @lru_cache(maxsize=4096)

@@ -1,40 +1,31 @@
-"""A living cluster: its endpoints, who is picked, how many may be in use, and the connections to them.
+"""A living cluster: its endpoints, who is picked, and what their answers tell of them.
 
-Clusters are keyed by name and outlive snapshots: a push reconfigures them, pools and ejections stay.
-Waiting for a connection at the limit is the only wait here besides connecting.
+Clusters are keyed by name and outlive snapshots: a push reconfigures them, pools and ejections stay. How connections
+are opened and lent is in connections.py.
 """
 
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from typing import TypeAlias
 
 import trio
 
-from agent.codec import http1_client, http2_client
-from agent.codec.http2 import Http2, Http2Limits
 from agent.codec.message import Limits as CodecLimits
 from agent.exchange import faults
 from agent.upstream.balancer import Balancer, compile_balancer, usable
-from agent.upstream.connect import ClientIdentity, open_connection
+from agent.upstream.connect import ClientCredentials, ClientIdentity
+from agent.upstream.connections import Connections
 from agent.upstream.endpoint import Endpoint
-from agent.upstream.http1 import Http1Connection
-from agent.upstream.http2 import Http2Connection, Http2Lease
-from agent.upstream.limits import Limits
 from agent.upstream.outlier import LocalFailure, OutlierDetector
 from agent.upstream.pool import Pool
 from agent.upstream.stats import ClusterStats
-from agent.upstream.stream_pool import Opening, StreamPool
+from agent.upstream.stream_pool import StreamPool
 from mesh import config
 from mesh.net.authority import split_port
 from mesh.net.batch import WriteBatch
-from mesh.net.tcp import Transport, resolve
+from mesh.net.tcp import resolve
 
-Key = tuple[str, int]
-Lease: TypeAlias = Http1Connection | Http2Lease
-"""What an exchange has of the upstream: a connection for itself, or a stream of a shared one."""
 _MAX_ORIGINAL = 1024
 """Destinations that a passthrough cluster remembers; the oldest idle one goes first (Envoy's DNS cache: 1024)."""
 
@@ -45,7 +36,7 @@ _FAILURES = {
 }
 
 
-class Cluster:
+class Cluster(Connections):
     """Everything a request needs to get upstream. `usable` is the tuple that balancing picks from."""
 
     def __init__(
@@ -55,6 +46,7 @@ class Cluster:
         clock: Callable[[], float],
         rng: random.Random,
         identity: Callable[[], ClientIdentity | None],
+        credentials: ClientCredentials | None = None,
         stats: ClusterStats,
         codec_limits: CodecLimits,
         engine: str = "auto",
@@ -63,30 +55,27 @@ class Cluster:
         refused: Callable[[str, str, int], None] = lambda where, reason, count: None,
         ejections_changed: Callable[[], None] = lambda: None,
     ) -> None:
+        super().__init__(
+            settings,
+            clock=clock,
+            identity=identity,
+            credentials=credentials,
+            stats=stats,
+            codec_limits=codec_limits,
+            engine=engine,
+            nursery=nursery,
+            batch=batch,
+            refused=refused,
+        )
         self.name = settings.name
-        self.config = settings
-        self.clock = clock
         self.rng = rng
-        self.endpoints: dict[Key, Endpoint] = {}
         self.usable: tuple[Endpoint, ...] = ()
-        self.limits = Limits(settings.breakers)
         self.balancer: Balancer = compile_balancer(settings.lb_policy)
         self.outlier = OutlierDetector(settings.outlier) if settings.outlier else None
         self.ejected: set[Endpoint] = set()
-        self.closed = False
-        self.stats = stats
         self.dynamic = settings.discovery == "original_dst"
         self._next_sweep = 0.0
-        self._identity = identity
-        self._codec_limits = codec_limits
-        self._engine = engine
-        self._http2_limits = Http2Limits(codec_limits.max_head_bytes, codec_limits.max_fields)
-        self._nursery = nursery
-        """Owns the tasks that read HTTP/2 connections."""
-        self._batch = batch
-        self._refused = refused
         self._ejections_changed = ejections_changed
-        self._waiting: deque[trio.Event] = deque()
 
     # What a push changes
 
@@ -97,17 +86,20 @@ class Cluster:
             self.balancer = compile_balancer(settings.lb_policy)
         if settings.breakers != old.breakers:
             self.limits.reconfigure(settings.breakers)
-            for _ in range(len(self._waiting)):
-                self._wake_one()
+            self.wake_all()
         if settings.outlier != old.outlier:
             self._reset_outlier(settings.outlier)
         if settings.health_check is None and old.health_check is not None:
             for endpoint in self.endpoints.values():  # nobody checks any more, so no verdict stands
                 endpoint.check = None
                 endpoint.set_checked(True)
-        if settings.tls != old.tls or settings.connection != old.connection:
+        if (settings.tls, settings.connection, settings.proxy_protocol) != (
+            old.tls,
+            old.connection,
+            old.proxy_protocol,
+        ):
             for endpoint in self.endpoints.values():
-                self._drain(endpoint)
+                self.drain_endpoint(endpoint)
         self.refresh()
 
     def _reset_outlier(self, settings: config.OutlierDetection | None) -> None:
@@ -123,7 +115,7 @@ class Cluster:
         """Replace the endpoint list; those that stay keep pools, counters and ejections."""
         if self.dynamic:
             return
-        fresh: dict[Key, Endpoint] = {}
+        fresh: dict[tuple[str, int], Endpoint] = {}
         for entry in settings:
             key = (entry.address, entry.port)
             endpoint = self.endpoints.get(key)
@@ -133,7 +125,7 @@ class Cluster:
                 endpoint.streams = StreamPool()
             else:
                 if endpoint.config.tls != entry.tls:
-                    self._drain(endpoint)
+                    self.drain_endpoint(endpoint)
                 endpoint.reconfigure(entry)
             fresh[key] = endpoint
         for key, endpoint in self.endpoints.items():
@@ -142,7 +134,7 @@ class Cluster:
                 self.ejected.discard(endpoint)
                 if self.outlier is not None:
                     self.outlier.forget(endpoint)
-                self._drain(endpoint)
+                self.drain_endpoint(endpoint)
         self.endpoints = fresh
         self.refresh()
 
@@ -158,7 +150,7 @@ class Cluster:
         """The cluster is gone from the configuration: idle connections close, leased ones when given back."""
         self.closed = True
         for endpoint in self.endpoints.values():
-            self._drain(endpoint)
+            self.drain_endpoint(endpoint)
 
     # What a request asks
 
@@ -201,246 +193,9 @@ class Cluster:
         for key, endpoint in self.endpoints.items():
             if not endpoint.active:
                 endpoint.removed = True
-                self._drain(endpoint)
+                self.drain_endpoint(endpoint)
                 del self.endpoints[key]
                 return
-
-    def multiplexes(self, version: bytes) -> bool:
-        """Whether a request of this HTTP version goes upstream over HTTP/2."""
-        protocol = self.config.protocol
-        return protocol == "http2" or (protocol == "downstream" and version == b"2")
-
-    def take(self, endpoint: Endpoint, *, multiplexed: bool = False) -> Lease | None:
-        """Lease an idle connection, or a stream of one that has room; None when there is none."""
-        if multiplexed:
-            streams: StreamPool = endpoint.streams
-            return streams.take(self.config.connection.max_requests_per_connection)
-        pool: Pool = endpoint.pool
-        connection = pool.take()
-        if pool.closed:
-            self._count_closed(endpoint)
-        if connection is not None:
-            connection.sent = connection.received = False
-        return connection
-
-    async def lease(self, endpoint: Endpoint, *, multiplexed: bool = False) -> Lease:
-        """An idle or a new connection, or a stream of one; give it back with `give` or `discard`, whatever happens.
-
-        Raises ProxyFault UO when the pending queue is full, UF when connecting fails.
-        """
-        while multiplexed and (opening := endpoint.streams.opening) is not None:
-            await opening.finished()
-            lease = self.take(endpoint, multiplexed=True)
-            if lease is not None:
-                return lease
-        return self.take(endpoint, multiplexed=multiplexed) or await self._open_or_wait(endpoint, multiplexed)
-
-    async def _open_or_wait(self, endpoint: Endpoint, multiplexed: bool) -> Lease:
-        if not self.limits.try_admit_connection():
-            self.stats.upstream_cx_overflow.inc()
-            if not (self._close_one_idle() and self.limits.try_admit_connection()):
-                return await self._wait_for_connection(endpoint, multiplexed)
-        return await self._open(endpoint, multiplexed)
-
-    async def _open(self, endpoint: Endpoint, multiplexed: bool) -> Lease:
-        return await (self._open_shared(endpoint) if multiplexed else self._open_own(endpoint))
-
-    async def _open_shared(self, endpoint: Endpoint) -> Http2Lease:
-        pool: StreamPool = endpoint.streams
-        assert self._nursery is not None
-        opening = pool.opening = Opening()
-        try:
-            transport = await open_connection(self.config, endpoint.config, self._identity())
-        except BaseException as exc:
-            if isinstance(exc, faults.ProxyFault):
-                self._count_failed(endpoint, exc)
-                opening.fault = exc
-            self._release_connection()
-            raise
-        finally:
-            pool.opening = None
-            opening.done.set()
-        self._count_opened(endpoint)
-        codec = http2_client(self._http2_limits, self._engine, self.clock)
-        connection = Http2Connection(transport, codec, endpoint, self.clock(), self._wake_one)
-        connection.closing = pool is not endpoint.streams  # drained meanwhile: for this request alone
-        pool.connections.append(connection)
-        connection.open(self._nursery, self._batch())
-        self._nursery.start_soon(connection.run, lambda ended: self._shared_ended(pool, ended))
-        return connection.lease()
-
-    def _shared_ended(self, pool: StreamPool, connection: Http2Connection) -> None:
-        pool.connections.remove(connection)
-        for reason, count in connection.codec.counts.items():
-            self._refused("upstream_codec", reason, count)
-        if connection.codec.failed:
-            self.stats.upstream_cx_protocol_error.inc()
-            self._refused("upstream_http2", connection.codec.failed, 1)
-        self._count_closed_one(connection.endpoint)
-        self._release_connection()
-
-    async def _open_own(self, endpoint: Endpoint) -> Http1Connection:
-        # the connection is counted; every way out but success uncounts it
-        pool = endpoint.pool
-        try:
-            transport = await open_connection(self.config, endpoint.config, self._identity())
-        except BaseException as exc:
-            if isinstance(exc, faults.ProxyFault):
-                self._count_failed(endpoint, exc)
-            self._release_connection()
-            raise
-        self._count_opened(endpoint)
-        batch = self._batch()
-        if batch is not None:
-            transport.batch_writes(batch)
-        codec = http1_client(self._codec_limits, self._engine)
-        return Http1Connection(transport, codec, endpoint, pool, self.clock())
-
-    async def _wait_for_connection(self, endpoint: Endpoint, multiplexed: bool) -> Lease:
-        if not self.limits.try_admit_pending():
-            self.stats.upstream_rq_pending_overflow.inc()
-            raise faults.overflow()
-        self.stats.upstream_rq_pending_active.inc()
-        try:
-            turn = trio.Event()
-            self._waiting.append(turn)
-            while True:
-                try:
-                    await turn.wait()
-                except BaseException:
-                    self._give_up_turn(turn)
-                    raise
-                connection = self.take(endpoint, multiplexed=multiplexed)
-                if connection is not None:
-                    return connection
-                if self.limits.try_admit_connection() or (
-                    self._close_one_idle() and self.limits.try_admit_connection()
-                ):
-                    return await self._open(endpoint, multiplexed)
-                turn = trio.Event()
-                self._waiting.appendleft(turn)  # a newcomer was quicker; whoever waited longest stays first
-        finally:
-            self.limits.release_pending()
-            self.stats.upstream_rq_pending_active.dec()
-
-    def _give_up_turn(self, turn: trio.Event) -> None:
-        if turn in self._waiting:
-            self._waiting.remove(turn)
-        else:
-            self._wake_one()  # the turn was given to this cancelled request: pass it on
-
-    def _wake_one(self) -> None:
-        if self._waiting:
-            self._waiting.popleft().set()
-
-    def _close_one_idle(self) -> bool:
-        for endpoint in self.endpoints.values():
-            if endpoint.pool.idle:
-                self.discard(endpoint.pool.idle.pop(0), wake=False)
-                return True
-            for connection in endpoint.streams.connections:
-                if not connection.leased and not connection.closing:
-                    connection.close()  # its place is free when its task has ended, and then the queue moves on
-                    return False
-        return False
-
-    def give(self, connection: Lease, now: float) -> None:
-        """Back into the pool when it can serve again, else closed."""
-        if isinstance(connection, Http2Lease):
-            connection.finish(now, whole=True)
-            return
-        endpoint = connection.endpoint
-        connection.served += 1
-        limit = self.config.connection.max_requests_per_connection
-        lifetime = self.config.connection.max_connection_duration
-        if (
-            self.closed
-            or endpoint.removed
-            or connection.pool is not endpoint.pool
-            or (limit and connection.served >= limit)
-            or (lifetime and now - connection.born >= lifetime)
-            or not connection.codec.start_next()
-        ):
-            self.discard(connection)
-            return
-        endpoint.pool.give(connection, now)
-        if self._waiting:
-            self._wake_one()
-
-    def discard(self, connection: Lease, *, wake: bool = True) -> None:
-        """Close a connection for good, or reset a stream."""
-        if isinstance(connection, Http2Lease):
-            connection.finish(self.clock(), whole=False)
-            return
-        connection.close()
-        for reason, count in connection.codec.counts.items():
-            self._refused("upstream_codec", reason, count)
-        self._count_closed_one(connection.endpoint)
-        self._release_connection(wake=wake)
-
-    def _release_connection(self, *, wake: bool = True) -> None:
-        self.limits.release_connection()
-        if wake:
-            self._wake_one()
-
-    def _count_closed(self, endpoint: Endpoint) -> None:
-        for _ in endpoint.pool.closed:
-            self._count_closed_one(endpoint)
-            self._release_connection()
-        endpoint.pool.closed.clear()
-
-    def _count_opened(self, endpoint: Endpoint) -> None:
-        endpoint.cx_total += 1
-        endpoint.cx_active += 1
-        self.stats.upstream_cx_total.inc()
-        self.stats.upstream_cx_active.inc()
-
-    def _count_closed_one(self, endpoint: Endpoint) -> None:
-        endpoint.cx_active -= 1
-        self.stats.upstream_cx_active.dec()
-
-    def _count_failed(self, endpoint: Endpoint, fault: faults.ProxyFault) -> None:
-        endpoint.cx_connect_fail += 1
-        self.stats.upstream_cx_connect_fail.inc()
-        if fault.reason == "connection_timeout":
-            self.stats.upstream_cx_connect_timeout.inc()
-
-    def _drain(self, endpoint: Endpoint) -> None:
-        endpoint.pool.drain()
-        self._count_closed(endpoint)
-        endpoint.pool = Pool()  # leased connections belong to the old one and are not taken back
-        for connection in tuple(endpoint.streams.connections):
-            connection.part()
-        endpoint.streams = StreamPool()
-
-    async def open_tcp(self, endpoint: Endpoint) -> Transport:
-        """A fresh connection for opaque bytes; hand it to `close_tcp` afterwards. Raises ProxyFault UO or UF."""
-        if not self.limits.try_admit_connection():
-            self.stats.upstream_cx_overflow.inc()
-            raise faults.overflow()
-        try:
-            transport = await open_connection(self.config, endpoint.config, self._identity())
-        except BaseException as exc:
-            if isinstance(exc, faults.ProxyFault):
-                self._count_failed(endpoint, exc)
-            self._release_connection()
-            raise
-        self._count_opened(endpoint)
-        return transport
-
-    async def open_check(self, endpoint: Endpoint) -> Transport:
-        """A connection for an active health check; limits and counters do not see it. Raises ProxyFault UF."""
-        return await open_connection(self.config, endpoint.config, self._identity())
-
-    def check_codec(self) -> Http2:
-        """A codec for a health check by gRPC."""
-        return http2_client(self._http2_limits, self._engine, self.clock)
-
-    def close_tcp(self, endpoint: Endpoint, transport: Transport) -> None:
-        """End what `open_tcp` began."""
-        transport.close()
-        self._count_closed_one(endpoint)
-        self._release_connection()
 
     # What an answer tells
 
@@ -484,12 +239,4 @@ class Cluster:
                 self.ejected.difference_update(back)
                 self.refresh()
                 self._ejections_changed()
-        idle_timeout = self.config.connection.idle_timeout
-        for endpoint in self.endpoints.values():
-            if endpoint.pool.idle:
-                endpoint.pool.expire(now, idle_timeout)
-                if endpoint.pool.closed:
-                    self._count_closed(endpoint)
-            for connection in endpoint.streams.connections:
-                if connection.is_old(now, idle_timeout, self.config.connection.max_connection_duration):
-                    connection.part()
+        self.close_old(now)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from agent.upstream.resumption import Resumption
 from mesh import config
 
 
@@ -36,6 +37,7 @@ class Endpoint:
         "pool",
         "port",
         "removed",
+        "resumption",
         "rq_error",
         "rq_success",
         "rq_timeout",
@@ -68,6 +70,7 @@ class Endpoint:
         self.removed = False
         """The cluster no longer has it; what is in flight ends, nothing new begins."""
         self.inflight: set[Any] = set()
+        self.resumption = Resumption()
         self.pool: Any = None
         self.streams: Any = None
         self.outlier: Any = None

@@ -20,6 +20,7 @@ from mesh.config.listener import (
     HttpChain,
     Listener,
     TcpChain,
+    TlsVersion,
 )
 from mesh.config.policy import AuthzCondition, AuthzPolicy, AuthzRule
 from mesh.config.route import (
@@ -40,6 +41,7 @@ from mesh.config.route import (
     VirtualHost,
     WeightedCluster,
 )
+from mesh.config.secret import Secret
 from mesh.config.snapshot import Resource, ResourceKind, Snapshot
 from mesh.config.wire import content_hash, decode_resource, decode_snapshot, encode
 
@@ -73,9 +75,11 @@ __all__ = [
     "RouteAction",
     "RouteConfig",
     "RouteMatch",
+    "Secret",
     "Snapshot",
     "StringMatch",
     "TcpChain",
+    "TlsVersion",
     "UpstreamTls",
     "VirtualHost",
     "WeightedCluster",

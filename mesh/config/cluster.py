@@ -68,12 +68,25 @@ class UpstreamTls(Struct, frozen=True, omit_defaults=True):
     `auto`: mesh mTLS to endpoints whose `tls` says istio, plaintext to the others; `istio_mutual`: mesh mTLS
     to all; `disable`: plaintext to all. `subject_alt_names`: SPIFFE ids of which the peer must hold one;
     empty accepts any identity of the trust domain.
+
+    `simple` and `mutual` originate TLS: the peer's chain must lead to the roots of the secret `trust` (the
+    system's, when empty), and its certificate must hold one of `subject_alt_names` or, with `verify_host`, be for
+    the name `sni`. `certificate` is the secret shown in mode `mutual`.
     """
 
     mode: Literal["auto", "istio_mutual", "disable", "simple", "mutual"] = "auto"
     sni: str = ""
     subject_alt_names: tuple[str, ...] = ()
     alpn: tuple[str, ...] = ()
+    """In order of preference; empty for mesh mTLS: as the cluster's protocol wants it."""
+    certificate: str = ""
+    trust: str = ""
+    verify_host: bool = False
+    skip_verify: bool = False
+
+    def secrets(self) -> tuple[str, ...]:
+        """Names of the secrets that it takes."""
+        return tuple(name for name in (self.certificate, self.trust) if name)
 
 
 class Cluster(Struct, frozen=True, omit_defaults=True):
@@ -83,6 +96,8 @@ class Cluster(Struct, frozen=True, omit_defaults=True):
     `discovery`: `eds` endpoints come by their own lane under the cluster's name; `dns` the endpoints'
     addresses are names to resolve; `original_dst` connect where the request says (PassthroughCluster);
     `blackhole` refuse. `protocol` downstream: HTTP/2 for requests that came by it, HTTP/1.1 for others.
+    `proxy_protocol`: the header that each new connection begins with; such a connection speaks for one client and is
+    not used for another.
     """
 
     name: str
@@ -99,4 +114,5 @@ class Cluster(Struct, frozen=True, omit_defaults=True):
     health_check: HealthCheck | None = None
     tls: UpstreamTls = UpstreamTls()
     mesh_external: bool = False
+    proxy_protocol: Literal["off", "v1", "v2"] = "off"
     origin: Origin = Origin()

@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
 from mesh.config.policy import AuthzPolicy
 
+ProxyProtocolIn = Literal["off", "accept", "require"]
+"""Whether connections begin with a PROXY header: never, if they like, or always."""
+TlsVersion: TypeAlias = Literal["TLSv1.2", "TLSv1.3"]
+
 
 class DownstreamTls(Struct, frozen=True, omit_defaults=True):
-    """Terminate TLS. `mode` istio_mutual: the workload's own certificate, a client certificate of the mesh required."""
+    """Terminate TLS.
+
+    `mode` istio_mutual: the workload's own certificate, a client certificate of the mesh required. The others show
+    the certificates of the secrets `certificates` (one for each type of key) and ask for none, need one, or take
+    one; that must lead to the roots of the secret `trust`, and where names or fingerprints are given, hold one of
+    them. `alpn` is in order of preference; empty for mesh mTLS: the mesh's own.
+    """
 
     mode: Literal["istio_mutual", "simple", "mutual", "optional_mutual"] = "istio_mutual"
-    secret: str = "default"
+    certificates: tuple[str, ...] = ()
+    trust: str = ""
     trust_domains: tuple[str, ...] = ()
     alpn: tuple[str, ...] = ()
+    min_version: TlsVersion = "TLSv1.2"
+    max_version: TlsVersion = "TLSv1.3"
+    ciphers: tuple[str, ...] = ()
+    """OpenSSL's names, for TLS 1.2 and before; empty: OpenSSL's own choice."""
+    subject_alt_names: tuple[str, ...] = ()
+    certificate_spki: tuple[str, ...] = ()
+    """SHA-256 of the public key (SubjectPublicKeyInfo), lower-case hex."""
+    certificate_hash: tuple[str, ...] = ()
+    """SHA-256 of the certificate, lower-case hex."""
+
+    def secrets(self) -> tuple[str, ...]:
+        """Names of the secrets that it takes."""
+        return (*self.certificates, self.trust) if self.trust else self.certificates
 
 
 class HttpChain(Struct, frozen=True, omit_defaults=True):
@@ -50,11 +74,13 @@ class TcpChain(Struct, frozen=True, omit_defaults=True):
 
 
 class FilterChain(Struct, frozen=True, omit_defaults=True):
-    """One way to serve a connection. The first chain whose `transport` fits wins; none fits: closed, flag NR.
+    """One way to serve a connection. The first chain that fits wins; none fits: closed, flag NR.
 
     `transport`: `mtls` a ClientHello that offers a mesh ALPN, `tls` any ClientHello, `raw` anything else,
-    `any` whatever comes, without looking. `policies` are asked for each request, or once for an opaque
-    connection; `destination_port` is the port that they speak of (the app's own), 0 for the listener's.
+    `any` whatever comes, without looking. `application`: `http` bytes that begin an HTTP/1 request or are the
+    HTTP/2 preface, `tcp` all others, `any` without looking; where TLS is terminated, its decrypted bytes.
+    `policies` are asked for each request, or once for an opaque connection; `destination_port` is the port
+    that they speak of (the app's own), 0 for the listener's.
     """
 
     name: str
@@ -65,13 +91,17 @@ class FilterChain(Struct, frozen=True, omit_defaults=True):
     tcp: TcpChain | None = None
     policies: tuple[AuthzPolicy, ...] = ()
     destination_port: int = 0
+    application: Literal["any", "http", "tcp"] = "any"
 
 
 class Listener(Struct, frozen=True, omit_defaults=True):
     """A bound address. `port` 0 asks for a free one; the admin port tells which it became.
 
     `service` ("mysql.default.svc.cluster.local:3306") marks an outbound loopback listener that stands
-    for a service port; the agent publishes those to its app as MESH_UPSTREAMS.
+    for a service port; the agent publishes those to its app as MESH_UPSTREAMS. `detection_timeout`: seconds
+    that a choice among the chains waits for the client's bytes; a client that is silent for longer is taken
+    for one that waits for the server to speak first, raw and opaque. 0 closes it instead, after a minute.
+    `proxy_protocol` is about the header before all else, TLS included; it tells the client's address.
     """
 
     name: str
@@ -80,3 +110,5 @@ class Listener(Struct, frozen=True, omit_defaults=True):
     port: int = 0
     chains: tuple[FilterChain, ...] = ()
     service: str = ""
+    detection_timeout: float = 0.0
+    proxy_protocol: ProxyProtocolIn = "off"

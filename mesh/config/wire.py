@@ -10,10 +10,12 @@ from mesh.config.cluster import Cluster
 from mesh.config.endpoint import ClusterEndpoints
 from mesh.config.listener import Listener
 from mesh.config.route import RouteConfig
+from mesh.config.secret import Secret
 from mesh.config.snapshot import Resource, ResourceKind, Snapshot
 from mesh.errors import ConfigError
 
 _TYPES: dict[ResourceKind, type[Resource]] = {
+    "secret": Secret,
     "cluster": Cluster,
     "endpoints": ClusterEndpoints,
     "listener": Listener,

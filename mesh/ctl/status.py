@@ -235,7 +235,7 @@ def _secrets(chains: list[dict[str, Any]]) -> tuple[tuple[str, ...], Rows]:
     for chain in chains:
         for kind, word in (("cert_chain", "certificate"), ("ca_cert", "root")):
             for each in chain[kind]:
-                names = ", ".join(name["uri"] for name in each["subject_alt_names"]) or "-"
+                names = ", ".join(name["uri"] for name in each["subject_alt_names"]) or each.get("secret", "-")
                 rows.append((word, names, each["serial_number"], each["valid_from"], each["expiration_time"]))
     return ("KIND", "IDENTITY", "SERIAL", "VALID FROM", "EXPIRES"), rows
 

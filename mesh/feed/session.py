@@ -20,7 +20,7 @@ from mesh.errors import ConfigError
 from mesh.feed.message import Ack, EndpointsPush, Nack, Push, Rejected, Removal, Upsert
 
 Key: TypeAlias = tuple[ResourceKind, str]
-KINDS: tuple[ResourceKind, ...] = ("cluster", "endpoints", "route", "listener")
+KINDS: tuple[ResourceKind, ...] = ("secret", "cluster", "endpoints", "route", "listener")
 Lane = Literal["config", "endpoints"]
 
 _REMOVED = ""  # stands for the hash of a refused removal; the next offer tries it again
@@ -336,4 +336,5 @@ def _snapshot(held: Mapping[Key, _Held]) -> Snapshot:
         routes={n: r for n, r in _of(held, "route") if isinstance(r, config.RouteConfig)},
         clusters={n: r for n, r in _of(held, "cluster") if isinstance(r, config.Cluster)},
         endpoints={n: r for n, r in _of(held, "endpoints") if isinstance(r, config.ClusterEndpoints)},
+        secrets={n: r for n, r in _of(held, "secret") if isinstance(r, config.Secret)},
     )

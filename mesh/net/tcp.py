@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import trio
@@ -18,7 +19,8 @@ from trio.lowlevel import checkpoint, notify_closing, wait_readable, wait_writab
 
 from mesh.net.batch import MAX_BYTES, WriteBatch
 
-_CHUNK: Final = 65536
+CHUNK: Final = 65536
+"""Bytes of one read at most."""
 STALLED: Final = 60.0
 """Seconds that a blocked write of the batch may make no progress."""
 _BURST: Final = 16  # immediate successes before a checkpoint; 16 x 64 KiB is about a millisecond of work
@@ -101,6 +103,7 @@ class TcpTransport:
         "_recv",
         "_send",
         "local",
+        "on_close",
         "remote",
         "sock",
     )
@@ -118,6 +121,8 @@ class TcpTransport:
         self._out = b""
         self._error: OSError | None = None
         self._finished: trio.Event | None = None
+        self.on_close: Callable[[], object] | None = None
+        """Told before the socket is closed; for a reader that waits elsewhere than in `receive`."""
 
     async def receive(self) -> bytes:
         if self._pushed:
@@ -127,11 +132,11 @@ class TcpTransport:
             raise trio.ClosedResourceError("closed on this side")
         if not self._out:  # what is not yet sent cannot have been answered
             try:
-                data = self._recv(_CHUNK)
+                data = self._recv(CHUNK)
             except BlockingIOError:
                 pass
             except OSError as exc:
-                raise self._broken(exc) from exc
+                raise self.broken(exc) from exc
             else:
                 self._burst += 1
                 if self._burst >= _BURST:
@@ -146,18 +151,18 @@ class TcpTransport:
         while True:
             await wait_readable(self.sock)
             try:
-                return self._recv(_CHUNK)
+                return self._recv(CHUNK)
             except BlockingIOError:
                 continue
             except OSError as exc:
-                raise self._broken(exc) from exc
+                raise self.broken(exc) from exc
 
     async def send(self, data: bytes) -> None:
         if self._batch is not None:
             if self._error is not None:
-                raise self._broken(self._error)
+                raise self.broken(self._error)
             if self._out:
-                await self._flush()
+                await self.flush()
             elif len(data) <= MAX_BYTES and not self._closed:
                 self._out = data
                 self._batch.add(self)
@@ -167,7 +172,7 @@ class TcpTransport:
         except BlockingIOError:
             sent = 0
         except OSError as exc:
-            raise self._broken(exc) from exc
+            raise self.broken(exc) from exc
         if sent == len(data):
             self._burst += 1
             if self._burst >= _BURST:
@@ -183,7 +188,7 @@ class TcpTransport:
                 except BlockingIOError:
                     continue
                 except OSError as exc:
-                    raise self._broken(exc) from exc
+                    raise self.broken(exc) from exc
 
     def send_nowait(self, data: bytes) -> bool:
         if self._out:
@@ -194,7 +199,7 @@ class TcpTransport:
         except BlockingIOError:
             sent = 0
         except OSError as exc:
-            raise self._broken(exc) from exc
+            raise self.broken(exc) from exc
         self._out = data[sent:]
         return not self._out
 
@@ -207,15 +212,15 @@ class TcpTransport:
                 continue
             except OSError as exc:
                 self._out = b""
-                raise self._broken(exc) from exc
+                raise self.broken(exc) from exc
 
     async def send_eof(self) -> None:
         if self._out:
-            await self._flush()
+            await self.flush()
         try:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError as exc:
-            raise self._broken(exc) from exc
+            raise self.broken(exc) from exc
 
     def batch_writes(self, batch: WriteBatch) -> None:
         self._batch = batch
@@ -263,15 +268,33 @@ class TcpTransport:
         if self._closed:
             self._close()
 
-    async def _flush(self) -> None:
+    async def flush(self) -> None:
+        """Write what waits for the batch, for a writer that goes past `send`."""
         self.flush_nowait()
         if self._finished is not None:
             await self._finished.wait()
         if self._error is not None:
-            raise self._broken(self._error)
+            raise self.broken(self._error)
 
     def unread(self, data: bytes) -> None:
         self._pushed = data + self._pushed
+
+    def take_unread(self) -> bytes:
+        """The bytes put back, for a reader that goes past `receive`."""
+        data, self._pushed = self._pushed, b""
+        return data
+
+    async def readable(self) -> None:
+        """Wait until a read may not block, for a reader that goes past `receive`."""
+        if self._closed:
+            raise trio.ClosedResourceError("closed on this side")
+        await wait_readable(self.sock)
+
+    async def writable(self) -> None:
+        """Wait until a write may not block, for a writer that goes past `send`."""
+        if self._closed:
+            raise trio.ClosedResourceError("closed on this side")
+        await wait_writable(self.sock)
 
     def close(self) -> None:
         if not self._closed:
@@ -282,6 +305,9 @@ class TcpTransport:
 
     def _close(self) -> None:
         if self.sock.fileno() >= 0:
+            if self.on_close is not None:
+                self.on_close()
+                self.on_close = None
             notify_closing(self.sock)
             self.sock.close()
 
@@ -322,7 +348,8 @@ class TcpTransport:
             return False
         return False
 
-    def _broken(self, exc: OSError) -> Exception:
+    def broken(self, exc: OSError) -> Exception:
+        """What an error of the socket means to a reader or writer."""
         if self._closed or exc.errno == errno.EBADF:
             return trio.ClosedResourceError("closed on this side")
         return trio.BrokenResourceError(exc.strerror or str(exc))

@@ -7,6 +7,7 @@ reads as end of stream: HTTP's own framing tells whether the message was whole.
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from typing import Any, cast
 
 import trio
@@ -18,17 +19,27 @@ from mesh.net.tcp import Transport
 class TlsTransport:
     """A TLS session on top of `inner`, which it owns. Call `handshake` first, under a deadline."""
 
-    __slots__ = ("_ended", "_in", "_more", "_object", "_out", "_pushed", "inner", "local", "remote")
+    __slots__ = ("_ended", "_in", "_more", "_object", "_out", "_pushed", "inner", "local", "on_close", "remote")
 
     def __init__(
-        self, inner: Transport, context: ssl.SSLContext, *, server_side: bool, server_name: str | None = None
+        self,
+        inner: Transport,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        server_name: str | None = None,
+        session: ssl.SSLSession | None = None,
     ) -> None:
         self.inner = inner
         self.local = inner.local
         self.remote = inner.remote
         self._in = ssl.MemoryBIO()
         self._out = ssl.MemoryBIO()
-        self._object = context.wrap_bio(self._in, self._out, server_side=server_side, server_hostname=server_name)
+        self._object = context.wrap_bio(
+            self._in, self._out, server_side=server_side, server_hostname=server_name, session=session
+        )
+        self.on_close: Callable[[TlsTransport], None] | None = None
+        """Told once, when the session can be looked at for the last time."""
         self._pushed = b""
         self._more = False
         self._ended = False  # the peer's close_notify was read; then reading on gives b"" again, so _more stays
@@ -56,6 +67,16 @@ class TlsTransport:
     def alpn(self) -> str | None:
         """Protocol agreed by ALPN."""
         return self._object.selected_alpn_protocol()
+
+    @property
+    def session(self) -> ssl.SSLSession | None:
+        """What a later connection of the same context can resume; in TLS 1.3 it comes after the handshake."""
+        return self._object.session
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the handshake took up an earlier session."""
+        return bool(self._object.session_reused)
 
     @property
     def version(self) -> str:
@@ -133,6 +154,9 @@ class TlsTransport:
         self._pushed = data + self._pushed
 
     def close(self) -> None:
+        if self.on_close is not None:
+            told, self.on_close = self.on_close, None
+            told(self)
         self.inner.close()
 
     def reset(self) -> None:

@@ -7,7 +7,13 @@ from collections.abc import Callable, Iterable
 from mesh.config import ResourceKind
 from mesh.telemetry.metrics import Registry
 
-XDS_TYPE: dict[ResourceKind, str] = {"cluster": "cds", "endpoints": "eds", "listener": "lds", "route": "rds"}
+XDS_TYPE: dict[ResourceKind, str] = {
+    "secret": "sds",
+    "cluster": "cds",
+    "endpoints": "eds",
+    "listener": "lds",
+    "route": "rds",
+}
 _CONVERGENCE = (0.1, 0.5, 1, 3, 5, 10, 20, 30)  # istiod's buckets, seconds
 _DEBOUNCE = (0.01, 0.1, 0.5, 1, 3, 5, 10)
 

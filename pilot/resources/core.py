@@ -6,6 +6,7 @@ Endpoints, Secret and ConfigMap have none and are decoded from the whole documen
 
 from msgspec import Struct, field
 
+from mesh.config.secret import REDACTED
 from pilot.resources.fields import Int32
 from pilot.resources.meta import LabelSelector, ObjectMeta
 
@@ -176,11 +177,18 @@ class ServiceAccount(Struct, frozen=True, rename="camel"):
 
 
 class Secret(Struct, frozen=True, rename="camel"):
-    """A Secret; `data` values are base64, `string_data` plain."""
+    """A Secret; `data` values are base64, `string_data` plain. `redacted` gives the form that may be shown."""
 
     type: str = "Opaque"
     data: dict[str, str] = {}
     string_data: dict[str, str] = {}
+
+    def redacted(self) -> "Secret":
+        """Names of the values without the values."""
+        return Secret(self.type, dict.fromkeys(self.data, REDACTED), dict.fromkeys(self.string_data, REDACTED))
+
+    def __repr__(self) -> str:
+        return f"Secret({', '.join((*self.data, *self.string_data))})"
 
 
 class ConfigMap(Struct, frozen=True, rename="camel"):

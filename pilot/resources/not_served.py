@@ -26,16 +26,12 @@ def _is(*words: str) -> Callable[[Any], bool]:
     return lambda value: str(value).upper() in words
 
 
-def _not(*words: str) -> Callable[[Any], bool]:
-    return lambda value: str(value).upper() not in words
-
-
 def _starts(*prefixes: str) -> Callable[[Any], bool]:
     return lambda value: str(value).upper().startswith(prefixes)
 
 
 _UNKNOWN = "it is not known: an ALLOW alternative with it never matches, a DENY one matches without it"
-_OPAQUE = "connections are relayed by the service's own address"
+_OPAQUE = "sidecars relay connections by the service's own address; gateways act on it"
 _SIMPLE_LB = "the default load balancer (LEAST_REQUEST) chooses"
 _POLICY_BLOCKS = (
     Unserved("loadBalancer.consistentHash", _SIMPLE_LB),
@@ -48,7 +44,7 @@ _POLICY_BLOCKS = (
     Unserved("connectionPool.http.maxConcurrentStreams", "HTTP/1.1 is spoken upstream"),
     Unserved("connectionPool.http.http2KeepAlive", "HTTP/1.1 is spoken upstream"),
     Unserved("outlierDetection.outlierDetectionHttpErrorCodes", "every 5xx counts as an error"),
-    Unserved("tls.mode", "connections to the destination are refused", _is("SIMPLE", "MUTUAL")),
+    Unserved("tls.credentialName", "gateways act on it; sidecars refuse connections to the destination"),
 )
 
 
@@ -61,7 +57,6 @@ def _policy(prefix: str) -> tuple[Unserved, ...]:
         *_prefixed(prefix),
         *_prefixed(f"{prefix}.portLevelSettings"),
         Unserved(f"{prefix}.tunnel", "connections go to the destination directly"),
-        Unserved(f"{prefix}.proxyProtocol", "no PROXY header is sent"),
         Unserved(f"{prefix}.retryBudget", "connectionPool.http.maxRetries is the limit"),
     )
 
@@ -70,6 +65,8 @@ NOT_SERVED: dict[str, tuple[Unserved, ...]] = {
     "VirtualService": (
         Unserved("tls", _OPAQUE),
         Unserved("tcp", _OPAQUE),
+        Unserved("tls.match.destinationSubnets", "the match never holds"),
+        Unserved("tcp.match.destinationSubnets", "the match never holds"),
         Unserved("http.delegate", "requests that match this rule get 404"),
         Unserved("http.mirror", "nothing is mirrored"),
         Unserved("http.mirrors", "nothing is mirrored"),
@@ -85,9 +82,11 @@ NOT_SERVED: dict[str, tuple[Unserved, ...]] = {
         Unserved("workloadSelector", "the rule applies to all clients of its namespace"),
     ),
     "Gateway": (
-        Unserved("servers.port.protocol", "the server is not opened", _not("HTTP", "HTTP2", "GRPC", "GRPC-WEB")),
         Unserved("servers.port.protocol", "gRPC-Web passes through untranslated", _is("GRPC-WEB")),
-        Unserved("servers.tls.httpsRedirect", "requests are served without a redirect", _is("TRUE")),
+        Unserved("servers.tls.mode", "the server takes no connection", _is("AUTO_PASSTHROUGH")),
+        Unserved("servers.tls.insecureSkipVerify", "client certificates are verified", _is("TRUE")),
+        Unserved("servers.tls.minProtocolVersion", "TLS 1.2 is the least", _is("TLSV1_0", "TLSV1_1")),
+        Unserved("servers.tls.maxProtocolVersion", "TLS 1.2 is offered", _is("TLSV1_0", "TLSV1_1")),
         Unserved("servers.bind", "the gateway's own address is bound"),
     ),
     "AuthorizationPolicy": (
@@ -101,7 +100,7 @@ NOT_SERVED: dict[str, tuple[Unserved, ...]] = {
     ),
     "ServiceEntry": (
         Unserved("resolution", "the host has no endpoints", _is("DYNAMIC_DNS")),
-        Unserved("subjectAltNames", "any identity of the trust domain is accepted"),
+        Unserved("subjectAltNames", "originated TLS acts on it; mesh mTLS accepts any identity of the trust domain"),
         Unserved("endpoints.network", "the address is used directly"),
         Unserved("endpoints.locality", "localities are not looked at"),
     ),

@@ -23,6 +23,7 @@ _SERVED = (
     "outboundTrafficPolicy",
     "pathNormalization",
     "connectTimeout",
+    "protocolDetectionTimeout",
     "defaultHttpRetryPolicy",
     "defaultServiceExportTo",
     "defaultVirtualServiceExportTo",
@@ -58,7 +59,6 @@ _ACCEPTED = (
     "localityLbSetting",
     "meshMTLS",
     "outboundClusterStatName",
-    "protocolDetectionTimeout",
     "proxyHttpPort",
     "proxyInboundListenPort",
     "proxyListenPort",
@@ -93,6 +93,10 @@ class MeshSettings(Struct, frozen=True):
     outbound_policy: Literal["ALLOW_ANY", "REGISTRY_ONLY"] = "ALLOW_ANY"
     path_normalization: PathNormalization = "base"
     connect_timeout: float = 10.0
+    protocol_detection_timeout: float = 0.0
+    """Seconds that the first bytes of a connection are waited for where they decide; 0 is no limit of Istio's."""
+    gateway_proxy_protocol: Literal["off", "require"] = "off"
+    """Whether connections to gateways begin with a PROXY header (defaultConfig.gatewayTopology.proxyProtocol)."""
     default_retries: RetryPolicy | None = RetryPolicy()
     service_export: tuple[str, ...] = ("*",)
     virtual_service_export: tuple[str, ...] = ("*",)
@@ -118,6 +122,8 @@ def decode_mesh_config(data: Mapping[str, Any]) -> MeshSettings:
         outbound_policy=_outbound(data),
         path_normalization=_normalization(data),
         connect_timeout=_duration(data, "connectTimeout", "connectTimeout", defaults.connect_timeout),
+        protocol_detection_timeout=_duration(data, "protocolDetectionTimeout", "protocolDetectionTimeout", 0.0),
+        gateway_proxy_protocol="off" if _gateway_topology(data).get("proxyProtocol") is None else "require",
         default_retries=_retries(data),
         service_export=_texts(data, "defaultServiceExportTo", defaults.service_export) or ("*",),
         virtual_service_export=_texts(data, "defaultVirtualServiceExportTo", ()) or ("*",),
@@ -128,8 +134,25 @@ def decode_mesh_config(data: Mapping[str, Any]) -> MeshSettings:
 
 def _not_served(data: Mapping[str, Any]) -> Iterator[str]:
     for name in data:
-        if name not in _SERVED:
+        if name not in _SERVED and not (name == "defaultConfig" and _only_proxy_protocol(data)):
             yield name
+
+
+def _gateway_topology(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    defaults = data.get("defaultConfig")
+    topology = defaults.get("gatewayTopology") if isinstance(defaults, Mapping) else None
+    if topology is None:
+        return {}
+    if not isinstance(topology, Mapping):
+        raise _wrong("defaultConfig.gatewayTopology", topology, "write a mapping")
+    proxied = topology.get("proxyProtocol")
+    if proxied is not None and proxied != {}:
+        raise _wrong("defaultConfig.gatewayTopology.proxyProtocol", proxied, "write {} to ask for the header")
+    return topology
+
+
+def _only_proxy_protocol(data: Mapping[str, Any]) -> bool:
+    return set(data["defaultConfig"]) <= {"gatewayTopology"} and set(_gateway_topology(data)) <= {"proxyProtocol"}
 
 
 def _wrong(path: str, value: object, remedy: str) -> ConfigError:

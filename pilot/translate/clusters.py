@@ -15,12 +15,15 @@ from pilot.resources.destination_rule import (
     LoadBalancerSettings,
     OutlierDetection,
     PortTrafficPolicy,
+    ProxyProtocol,
     TrafficPolicy,
 )
+from pilot.resources.object import Object
 from pilot.store.destination_rules import MergedRule, RuleSubset
 from pilot.store.services import Service, ServicePort
 from pilot.translate.endpoints import cluster_endpoints
 from pilot.translate.services import BLACK_HOLE, PASSTHROUGH, outbound_name
+from pilot.translate.upstream_tls import translate_upstream_tls
 from pilot.translate.visibility import View
 
 _LB: dict[str, Literal["round_robin", "least_request", "random"]] = {
@@ -29,6 +32,7 @@ _LB: dict[str, Literal["round_robin", "least_request", "random"]] = {
     "LEAST_REQUEST": "least_request",
     "LEAST_CONN": "least_request",
 }
+_PROXY: dict[str, Literal["v1", "v2"]] = {"V1": "v1", "V2": "v2"}
 
 
 class Policy(Struct, frozen=True):
@@ -38,18 +42,22 @@ class Policy(Struct, frozen=True):
     connection_pool: ConnectionPoolSettings | None = None
     outlier_detection: OutlierDetection | None = None
     tls: ClientTlsSettings | None = None
+    proxy_protocol: ProxyProtocol | None = None
 
 
 def compose(policy: TrafficPolicy | None, subset: TrafficPolicy | None, port: int) -> Policy:
     """The policy of one port, or of a subset at that port.
 
-    A port entry replaces all four blocks as a whole; a subset overrides block by block, unless it has an entry
-    of its own for the port (Istio's rules of composition).
+    A port entry replaces all four blocks that it can have as a whole; a subset overrides block by block, unless it
+    has an entry of its own for the port (Istio's rules of composition).
     """
+    proxied = (subset.proxy_protocol if subset is not None else None) or (
+        policy.proxy_protocol if policy is not None else None
+    )
     own = _port_entry(subset, port)
     if own is not None:
-        return _blocks(own)
-    base = _blocks(_port_entry(policy, port) or policy)
+        return _blocks(own, proxied)
+    base = _blocks(_port_entry(policy, port) or policy, proxied)
     if subset is None:
         return base
     return Policy(
@@ -57,6 +65,7 @@ def compose(policy: TrafficPolicy | None, subset: TrafficPolicy | None, port: in
         subset.connection_pool or base.connection_pool,
         subset.outlier_detection or base.outlier_detection,
         subset.tls or base.tls,
+        proxied,
     )
 
 
@@ -67,10 +76,10 @@ def _port_entry(policy: TrafficPolicy | None, port: int) -> PortTrafficPolicy | 
     return None
 
 
-def _blocks(policy: TrafficPolicy | PortTrafficPolicy | None) -> Policy:
+def _blocks(policy: TrafficPolicy | PortTrafficPolicy | None, proxied: ProxyProtocol | None) -> Policy:
     if policy is None:
         return Policy()
-    return Policy(policy.load_balancer, policy.connection_pool, policy.outlier_detection, policy.tls)
+    return Policy(policy.load_balancer, policy.connection_pool, policy.outlier_detection, policy.tls, proxied)
 
 
 def translate_clusters(view: View) -> Iterator[tuple[config.Cluster, config.ClusterEndpoints | None]]:
@@ -111,14 +120,26 @@ def _cluster(
         breakers=breakers(policy.connection_pool),
         connection=connection(policy.connection_pool, view.settings.connect_timeout),
         outlier=_outlier(policy.outlier_detection),
-        tls=_tls(view, service, port.number, name, policy.tls),
+        tls=translate_upstream_tls(
+            view, service, port.number, name, policy.tls, is_http=port.is_http, written=_written(rule, subset)
+        ),
         mesh_external=service.external,
         origin=_origin(service, rule, subset),
+        proxy_protocol=_PROXY[policy.proxy_protocol.version] if policy.proxy_protocol is not None else "off",
     )
     if original:
         return cluster, None
     labels = subset.subset.labels if subset is not None else {}
     return cluster, cluster_endpoints(view, service, port.number, name, labels)
+
+
+def _written(rule: MergedRule | None, subset: RuleSubset | None) -> tuple[Object, str] | None:
+    """The object whose policy acts, and where in it."""
+    if subset is not None and subset.subset.traffic_policy is not None:
+        return subset.obj, f"{subset.path}.trafficPolicy"
+    if rule is not None and rule.policy is not None:
+        return rule.policy_object, "spec.trafficPolicy"
+    return None
 
 
 def _origin(service: Service, rule: MergedRule | None, subset: RuleSubset | None) -> config.Origin:
@@ -188,36 +209,3 @@ def _outlier(detection: OutlierDetection | None) -> config.OutlierDetection | No
         max_ejection_percent=float(detection.max_ejection_percent or default.max_ejection_percent),
         min_health_percent=float(detection.min_health_percent),
     )
-
-
-def _tls(
-    view: View, service: Service, port: int, subset: str, settings: ClientTlsSettings | None
-) -> config.UpstreamTls:
-    if settings is None:
-        if service.external or not view.settings.enable_auto_mtls:
-            return config.UpstreamTls("disable")
-        return config.UpstreamTls("auto", _sni(service.host, port, subset), _identities(view, service))
-    if settings.mode == "DISABLE":
-        return config.UpstreamTls("disable")
-    if settings.mode == "ISTIO_MUTUAL":
-        return config.UpstreamTls(
-            "istio_mutual",
-            settings.sni or _sni(service.host, port, subset),
-            settings.subject_alt_names or _identities(view, service),
-        )
-    mode: Literal["simple", "mutual"] = "simple" if settings.mode == "SIMPLE" else "mutual"
-    return config.UpstreamTls(mode, settings.sni, settings.subject_alt_names or service.subject_alt_names)
-
-
-def _sni(host: str, port: int, subset: str) -> str:
-    return f"outbound_.{port}_.{subset}_.{host}"
-
-
-def _identities(view: View, service: Service) -> tuple[str, ...]:
-    """SPIFFE ids of which the peer must hold one; none where not all are known: any identity of the mesh will do."""
-    domains = (view.settings.trust_domain, *view.settings.trust_domain_aliases)
-    accounts = view.world.index.accounts.get((service.namespace, service.host), ())
-    if any(not account for _, account in accounts):
-        return ()
-    ids = [f"spiffe://{domain}/ns/{namespace}/sa/{account}" for domain in domains for namespace, account in accounts]
-    return (*ids, *service.subject_alt_names) if ids else ()

@@ -1,5 +1,5 @@
-"""A sidecar's listeners: inbound ports of its app, the outbound HTTP proxy, one loopback port for each service that
-no HTTP/1 proxy can reach: TCP, HTTP/2, gRPC."""
+"""A sidecar's listeners: inbound ports of its app, the outbound HTTP proxy, one loopback port for each service port
+that no HTTP/1 proxy can reach: it may carry opaque bytes, HTTP/2 or gRPC."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pilot.resources.meta import covers_labels
 from pilot.resources.service_entry import ServiceEntry
 from pilot.store.destination_rules import find_rule
 from pilot.store.instances import Registration, of_workload
+from pilot.store.mesh_config import PathNormalization
 from pilot.store.services import Service, ServicePort
 from pilot.translate.authorization import authz_policies
 from pilot.translate.clusters import breakers, compose, connection
@@ -25,6 +26,10 @@ from pilot.translate.services import inbound_name, outbound_name
 from pilot.translate.visibility import View
 
 _UNHEALTHY_INTERVAL = 0.5  # seconds: an app is not called for longer than that after it could be
+_OPAQUE_SILENCE = 1.0
+"""Seconds after which a silent client of a port declared opaque is served in plaintext (PERMISSIVE): in protocols
+such as MySQL's the server speaks first, while a TLS client speaks at once."""
+Carried = Literal["http", "tcp"]
 INBOUND_RETRIES = config.RetryPolicy(attempts=2, retry_on=("reset-before-request",))
 
 
@@ -39,16 +44,17 @@ class Inbound(Struct, frozen=True):
 
 def translate_inbound(view: View) -> Iterator[Inbound]:
     """For each port that the agent announced. The port of a service that has it as target tells the protocol;
-    a port that no service declares is read as HTTP."""
+    on one that no service declares the first bytes do."""
     owners = dict(_owners(view))
     policies = authz_policies(view)
     for port in view.proxy.node.ports:
         owner = owners.get(port.app_port)
         declared = owner[1] if owner is not None else None
         mode = peer_mode(view.world, view.namespace, view.labels, port.app_port)
-        is_http = declared is None or declared.is_http
+        carries = _carries(declared)
+        is_http = "http" in carries
         yield Inbound(
-            listener=_inbound_listener(view, port, mode, policies, is_http=is_http),
+            listener=_inbound_listener(view, port, mode, policies, carries),
             cluster=_inbound_cluster(view, port.app_port, owner, is_http=is_http),
             endpoints=app_endpoints(port.app_port),
             routes=_inbound_routes(port.app_port, declared) if is_http else None,
@@ -83,29 +89,60 @@ def _selects(view: View, service: Service) -> bool:
     return False
 
 
+def _carries(declared: ServicePort | None) -> tuple[Carried, ...]:
+    """What connections to a port may carry; more than one: their first bytes tell."""
+    if declared is None or declared.protocol == "auto":
+        return ("http", "tcp")
+    return ("http",) if declared.is_http else ("tcp",)
+
+
 def _inbound_listener(
-    view: View, port: InboundPort, mode: MtlsMode, policies: tuple[config.AuthzPolicy, ...], *, is_http: bool
+    view: View,
+    port: InboundPort,
+    mode: MtlsMode,
+    policies: tuple[config.AuthzPolicy, ...],
+    carries: tuple[Carried, ...],
 ) -> config.Listener:
-    name = inbound_name(port.app_port)
     settings = view.settings
     tls = config.DownstreamTls("istio_mutual", trust_domains=(settings.trust_domain, *settings.trust_domain_aliases))
-    paths = settings.path_normalization
-    http = config.HttpChain(name, server_name="istio-envoy", path_normalization=paths) if is_http else None
-    tcp = None if is_http else config.TcpChain(((name, 1),), stat_prefix=name)
-    chain = config.FilterChain(
-        "mtls",
-        "tls" if mode == "STRICT" else "mtls",
-        tls=tls,
-        http=http,
-        tcp=tcp,
-        policies=policies,
-        destination_port=port.app_port if policies else 0,
+    secured = {
+        carried: config.FilterChain(
+            f"mtls-{carried}",  # not the same for both: guards of chains outlive a port's change of protocol
+            "tls" if mode == "STRICT" else "mtls",
+            tls=tls,
+            http=_inbound_http(port.app_port, settings.path_normalization) if carried == "http" else None,
+            tcp=_inbound_tcp(port.app_port) if carried == "tcp" else None,
+            policies=policies,
+            destination_port=port.app_port if policies else 0,
+            application="http" if carried == "http" and len(carries) > 1 else "any",
+        )
+        for carried in carries
+    }
+    # PERMISSIVE: foreign TLS has no chain for HTTP, and passes through untouched where opaque bytes are served
+    plain = tuple(
+        msgspec.structs.replace(
+            chain,
+            name=chain.name.replace("mtls", "raw"),
+            transport="raw" if mode == "PERMISSIVE" and carried == "http" else "any",
+            tls=None,
+        )
+        for carried, chain in secured.items()
     )
-    # PERMISSIVE: foreign TLS has no chain on an HTTP port, and passes through untouched on a TCP port
-    look = "raw" if http is not None and mode == "PERMISSIVE" else "any"
-    plain = msgspec.structs.replace(chain, name="raw", transport=look, tls=None)
-    chains = {"STRICT": (chain,), "PERMISSIVE": (chain, plain), "DISABLE": (plain,)}[mode]
-    return config.Listener(name, "inbound", port.address, port.port, chains)
+    chains = {"STRICT": (*secured.values(),), "PERMISSIVE": (*secured.values(), *plain), "DISABLE": plain}[mode]
+    wait = settings.protocol_detection_timeout
+    if not wait and mode == "PERMISSIVE" and carries == ("tcp",):
+        wait = _OPAQUE_SILENCE
+    listener = config.Listener(inbound_name(port.app_port), "inbound", port.address, port.port, chains)
+    return msgspec.structs.replace(listener, detection_timeout=wait) if wait else listener
+
+
+def _inbound_http(app_port: int, paths: PathNormalization) -> config.HttpChain:
+    return config.HttpChain(inbound_name(app_port), server_name="istio-envoy", path_normalization=paths)
+
+
+def _inbound_tcp(app_port: int) -> config.TcpChain:
+    name = inbound_name(app_port)
+    return config.TcpChain(((name, 1),), stat_prefix=name)
 
 
 def _inbound_cluster(
@@ -171,8 +208,8 @@ def _inbound_routes(app_port: int, declared: ServicePort | None) -> config.Route
 
 
 def translate_outbound_listeners(view: View) -> Iterator[config.Listener]:
-    """The HTTP proxy for the app, and a loopback port for each service port that is not HTTP/1: clients of HTTP/2 and
-    gRPC know no proxy but CONNECT, behind which there is nothing to route, retry or count."""
+    """The HTTP proxy for the app, and a loopback port for each service port that may carry more than HTTP/1: clients of
+    HTTP/2 and gRPC know no proxy but CONNECT, behind which there is nothing to route, retry or count."""
     unknown: Literal["allow_any", "registry_only"] = "allow_any"
     if view.settings.outbound_policy == "REGISTRY_ONLY":
         unknown = "registry_only"
@@ -185,8 +222,8 @@ def translate_outbound_listeners(view: View) -> Iterator[config.Listener]:
         for port in service.ports:
             if port.is_http2:
                 yield _http2_listener(service, port, chain)
-            elif not port.is_http:
-                yield _tcp_listener(view, service, port)
+            elif "tcp" in _carries(port):
+                yield _loopback_listener(view, service, port)
 
 
 def _http2_listener(service: Service, port: ServicePort, proxy: config.HttpChain) -> config.Listener:
@@ -198,13 +235,18 @@ def _http2_listener(service: Service, port: ServicePort, proxy: config.HttpChain
     )
 
 
-def _tcp_listener(view: View, service: Service, port: ServicePort) -> config.Listener:
+def _loopback_listener(view: View, service: Service, port: ServicePort) -> config.Listener:
+    """Istio's names and order: requests of an undeclared port have a route table of their own (`loopback_routes`)."""
     cluster = outbound_name(service.host, port.number)
     rule = view.rule(service)
     pool = compose(rule.policy, None, port.number).connection_pool if rule is not None else None
     idle = pool.tcp.idle_timeout if pool is not None and pool.tcp is not None else None
     chain = config.TcpChain(((cluster, 1),), 3600.0 if idle is None else cast(float, idle), stat_prefix=cluster)
     service_port = f"{service.host}:{port.number}"
-    return config.Listener(
-        f"tcp_{service_port}", "outbound", chains=(config.FilterChain("tcp", tcp=chain),), service=service_port
-    )
+    chains: tuple[config.FilterChain, ...] = (config.FilterChain("tcp", tcp=chain),)
+    if "http" in _carries(port):
+        http = config.HttpChain(service_port, path_normalization=view.settings.path_normalization)
+        chains = (config.FilterChain("http", http=http, application="http"), *chains)
+    listener = config.Listener(f"tcp_{service_port}", "outbound", chains=chains, service=service_port)
+    wait = view.settings.protocol_detection_timeout
+    return msgspec.structs.replace(listener, detection_timeout=wait) if wait and len(chains) > 1 else listener

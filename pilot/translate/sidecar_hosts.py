@@ -6,7 +6,10 @@ gets a default route, and a VirtualService whose hosts are no service acts on po
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import cast
+
+import msgspec
 
 from mesh import config
 from pilot.resources.meta import covers, is_wildcard, specificity
@@ -34,6 +37,7 @@ def translate_outbound_routes(view: View) -> list[config.RouteConfig]:
         table.add_default_routes()
         if table.hosts or port in ports:
             tables.append(config.RouteConfig(str(port), tuple(table.hosts)))
+            tables.extend(table.loopback_routes())
     return tables
 
 
@@ -122,6 +126,16 @@ class _Table:
             )
             route = config.Route("default", config.RouteMatch(), action, origin=service.origin)
             self._add(service.host, *domains(service, self.view.namespace), (route,), None)
+
+    def loopback_routes(self) -> Iterator[config.RouteConfig]:
+        """For the loopback listener of a service whose port declares no protocol: whatever host a request names,
+        it came for that service."""
+        by_name = {host.name: host for host in self.hosts}
+        for service in self._services.values():
+            name = f"{service.host}:{self.port}"
+            port = service.port(self.port)
+            if name in by_name and not name.startswith("*") and port is not None and port.protocol == "auto":
+                yield config.RouteConfig(name, (msgspec.structs.replace(by_name[name], domains=("*",)),))
 
     def _add(
         self, host: str, certain: list[str], short: list[str], routes: tuple[config.Route, ...], obj: Object | None

@@ -53,6 +53,7 @@ def translate(world: World, proxy: Proxy, shared: dict[Hashable, Any] | None = N
             {**routes, **snapshot.routes},
             {**clusters, **snapshot.clusters},
             {**endpoints, **snapshot.endpoints},
+            snapshot.secrets,
         ),
         outbound.reports,
     )
@@ -77,4 +78,4 @@ def _finish(view: View, listeners: dict[str, config.Listener], routes: dict[str,
         clusters[cluster.name] = cluster
         if members is not None:
             endpoints[members.cluster] = members
-    return Translation(config.Snapshot(listeners, routes, clusters, endpoints), tuple(view.reports))
+    return Translation(config.Snapshot(listeners, routes, clusters, endpoints, view.secrets), tuple(view.reports))

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 from msgspec import Struct
 
+from mesh import config
 from pilot.resources.object import Object
 from pilot.resources.virtual_service import VirtualService
 from pilot.store.destination_rules import MergedRule, exported, find_rule
@@ -91,6 +92,8 @@ class View:
         self.labels = proxy.labels
         self.shared: dict[Hashable, Any] = {} if shared is None else shared
         self.reports: dict[Report, None] = {}
+        self.secrets: dict[str, config.Secret] = {}
+        """What listeners and clusters were found to need, by name."""
         self._rules: dict[str, MergedRule | None] = {}
         self.services = self.once(("services", self.namespace), lambda: visible_services(world, self.namespace))
 

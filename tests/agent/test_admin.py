@@ -10,13 +10,13 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent.admin import Admin, State
+from agent.certificates import ShownCertificate
 from agent.codec.message import Limits
 from agent.upstream.cluster import Cluster
 from agent.upstream.stats import ClusterStats
 from mesh import config
 from mesh.errors import ConfigError
 from mesh.feed.node import Node
-from mesh.identity.pki import CertificateInfo
 from mesh.net.http import Request, Response, serve_http
 from mesh.telemetry import log
 from mesh.telemetry.metrics import Registry
@@ -64,11 +64,12 @@ class FakeAgent:
     def feed(self) -> Mapping[str, Any]:
         return {"pilot": "ws://127.0.0.1:15010", "connected": True}
 
-    def certificates(self) -> Sequence[CertificateInfo]:
+    def certificates(self) -> Sequence[ShownCertificate]:
         uri = "spiffe://cluster.local/ns/default/sa/cart"
         return [
-            CertificateInfo("1a", "", "root", 0.0, 86400.0 * 1.5, (uri,), (), False),
-            CertificateInfo("2b", "root", "root", 0.0, 86400.0 * 100, (), (), True),
+            ShownCertificate("1a", (uri,), 0.0, 86400.0 * 1.5, False),
+            ShownCertificate("2b", (), 0.0, 86400.0 * 100, True),
+            ShownCertificate("3c", (), 0.0, 86400.0 * 10, False, "kubernetes://default/web"),
         ]
 
     def wall(self) -> float:
@@ -173,7 +174,8 @@ async def test_clusters_and_listeners_and_certs(agent: FakeAgent) -> None:
     assert await read(agent, "/listeners") == "out::127.0.0.1:41234\n"
     listeners = await read(agent, "/listeners", format="json")
     assert listeners["listener_statuses"] == [{"name": "out", "local_address": "127.0.0.1:41234"}]
-    (certificates,) = (await read(agent, "/certs"))["certificates"]
+    certificates, web = (await read(agent, "/certs"))["certificates"]
+    assert [each["secret"] for each in web["cert_chain"]] == ["kubernetes://default/web"]
     assert certificates["cert_chain"][0]["days_until_expiration"] == 1
     assert certificates["cert_chain"][0]["subject_alt_names"] == [{"uri": "spiffe://cluster.local/ns/default/sa/cart"}]
     assert certificates["ca_cert"][0]["expiration_time"] == "1970-04-11T00:00:00.000Z"

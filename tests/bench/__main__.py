@@ -1,21 +1,24 @@
-"""python -m tests.bench [--quick] [--only gateway,sidecar,push,rss] [--write] [--against-itself]"""
+"""python -m tests.bench [--quick] [--only gateway,sidecar,tcp,push,rss] [--write] [--against-itself]"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 from tests.bench import certificates, envoy, ours, programs, push, rss, table
+from tests.bench.bulk import start_sink
 from tests.bench.load import LoadError
 from tests.bench.measure import Plan, compare
 from tests.bench.process import Died
 from tests.bench.subject import Subject, ending
 from tests.bench.upstream import start_app
 
-PARTS = ("gateway", "sidecar", "push", "rss")
+COMPARED = ("gateway", "sidecar", "tcp")
+PARTS = (*COMPARED, "push", "rss")
 DOCUMENT = programs.ROOT / "docs" / "performance.md"
 
 
@@ -30,7 +33,7 @@ def main() -> int:
     parts = [part.strip() for part in arguments.only.split(",")]
     if wrong := [part for part in parts if part not in PARTS]:
         parser.error(f"--only {wrong[0]}: write some of {','.join(PARTS)}")
-    plan = Plan(rounds=2, burst=2, steady=2) if arguments.quick else Plan()
+    plan = Plan(rounds=2, burst=2, steady=2, bulk=1 << 30) if arguments.quick else Plan()
     if arguments.rounds:
         plan = replace(plan, rounds=arguments.rounds)
     try:
@@ -49,7 +52,7 @@ def main() -> int:
 
 def run(parts: list[str], plan: Plan, *, quick: bool, itself: bool) -> str:
     """Run the parts in order, printing as they end; returns the Markdown."""
-    compared = [part for part in parts if part in ("gateway", "sidecar")]
+    compared = [part for part in parts if part in COMPARED]
     binary = None
     if compared:
         programs.require_debian(tuple(programs.DEBIAN))
@@ -78,17 +81,24 @@ def run(parts: list[str], plan: Plan, *, quick: bool, itself: bool) -> str:
 
 
 def _compare(part: str, binary: str, plan: Plan, folder: Path, *, itself: bool) -> list[str]:
-    app, port = start_app(folder)
-    with app:
+    with contextlib.ExitStack() as behind:
+        app, app_port = start_app(folder)
+        behind.enter_context(app)
+        ports = [app_port]
+        if part == "tcp":
+            sink, sink_port = start_sink(folder)
+            behind.enter_context(sink)
+            ports.append(sink_port)
         made: list[Subject] = []
         try:
-            made.append(_envoy(part, binary, folder, port))
+            made.append(_envoy(part, binary, folder, ports))
             if itself:
                 again = folder / "again"
                 again.mkdir(exist_ok=True)
-                made.append(replace(_envoy(part, binary, again, port), name="Envoy again"))
+                made.append(replace(_envoy(part, binary, again, ports), name="Envoy again"))
             else:
-                made.append(ours.gateway(folder, port) if part == "gateway" else ours.sidecars(folder, port))
+                start = {"gateway": ours.gateway, "sidecar": ours.sidecars, "tcp": ours.relay}[part]
+                made.append(start(folder, *ports))
             reference, own = compare(made, plan, folder)
         finally:
             with ending(*made):
@@ -96,10 +106,12 @@ def _compare(part: str, binary: str, plan: Plan, folder: Path, *, itself: bool) 
     return table.comparison(part, reference, own)
 
 
-def _envoy(part: str, binary: str, folder: Path, port: int) -> Subject:
+def _envoy(part: str, binary: str, folder: Path, ports: list[int]) -> Subject:
     if part == "gateway":
-        return envoy.gateway(binary, folder, port)
-    return envoy.sidecars(binary, folder, port, certificates.make(folder))
+        return envoy.gateway(binary, folder, *ports)
+    if part == "tcp":
+        return envoy.relay(binary, folder, *ports)
+    return envoy.sidecars(binary, folder, *ports, certificates.make(folder))
 
 
 if __name__ == "__main__":

@@ -72,6 +72,23 @@ def sidecars(binary: str, folder: Path, app_port: int, certificates: Certificate
     return Subject("Envoy", Target(outbound, "app:8080", proxy=True), programs, programs)
 
 
+def relay(binary: str, folder: Path, app_port: int, sink_port: int) -> Subject:
+    """Opaque bytes in plaintext: a TCP proxy before the app, another before the sink."""
+    ports = {"app": (free_port(), app_port), "sink": (free_port(), sink_port)}
+    config = {
+        "static_resources": {
+            "listeners": [
+                _raw_listener(near, _tcp_proxy(folder / "envoy-relay.access.log", name))
+                for name, (near, _) in ports.items()
+            ],
+            "clusters": [_cluster(name, far) for name, (_, far) in ports.items()],
+        }
+    }
+    program = _start(binary, "envoy-relay", config, folder)
+    program.accepts(ports["app"][0])
+    return Subject("Envoy", Target(ports["app"][0], "app"), (program,), (program,), ports["sink"][0])
+
+
 def _start(binary: str, name: str, config: dict[str, Any], folder: Path) -> Program:
     config["admin"] = {"address": _address(free_port())}
     path = folder / f"{name}.json"
@@ -88,8 +105,30 @@ def _address(port: int) -> dict[str, Any]:
 
 
 def _listener(port: int, manager: dict[str, Any]) -> dict[str, Any]:
-    filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
-    return {"name": f"listener-{port}", "address": _address(port), "filter_chains": [{"filters": filters}]}
+    return _raw_listener(port, {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager})
+
+
+def _raw_listener(port: int, network_filter: dict[str, Any]) -> dict[str, Any]:
+    return {"name": f"listener-{port}", "address": _address(port), "filter_chains": [{"filters": [network_filter]}]}
+
+
+def _tcp_proxy(log: Path, cluster: str) -> dict[str, Any]:
+    typed = {
+        "@type": _TYPES + "extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        "stat_prefix": cluster,
+        "cluster": cluster,
+        "access_log": _access_log(log),
+    }
+    return {"name": "envoy.filters.network.tcp_proxy", "typed_config": typed}
+
+
+def _access_log(log: Path) -> list[dict[str, Any]]:
+    typed = {
+        "@type": _TYPES + "extensions.access_loggers.file.v3.FileAccessLog",
+        "path": str(log),
+        "log_format": {"text_format_source": {"inline_string": _FORMAT}},
+    }
+    return [{"name": "envoy.access_loggers.file", "typed_config": typed}]
 
 
 def _manager(log: Path, name: str, cluster: str) -> dict[str, Any]:
@@ -99,16 +138,7 @@ def _manager(log: Path, name: str, cluster: str) -> dict[str, Any]:
         "use_remote_address": name == "gateway",
         "generate_request_id": True,
         "stream_idle_timeout": "300s",
-        "access_log": [
-            {
-                "name": "envoy.access_loggers.file",
-                "typed_config": {
-                    "@type": _TYPES + "extensions.access_loggers.file.v3.FileAccessLog",
-                    "path": str(log),
-                    "log_format": {"text_format_source": {"inline_string": _FORMAT}},
-                },
-            }
-        ],
+        "access_log": _access_log(log),
         "route_config": {
             "name": name,
             "virtual_hosts": [{"name": "app", "domains": ["*"], "routes": [_route(cluster)]}],

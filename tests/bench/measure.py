@@ -6,6 +6,7 @@ import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.bench.bulk import pour
 from tests.bench.load import LoadError, saturate, steady
 from tests.bench.subject import Subject
 
@@ -14,11 +15,12 @@ RATE = 500
 
 @dataclass(frozen=True)
 class Plan:
-    """How long: seconds of each burst and of each steady run, and how many rounds."""
+    """How long: seconds of each burst and of each steady run, bytes of each bulk, and how many rounds."""
 
     rounds: int = 5
     burst: float = 6.0
     steady: float = 6.0
+    bulk: int = 4 << 30
 
 
 @dataclass
@@ -32,6 +34,8 @@ class Figures:
     per_second: list[float] = field(default_factory=list)
     p50: list[float] = field(default_factory=list)
     p99: list[float] = field(default_factory=list)
+    bytes_per_cpu_second: list[float] = field(default_factory=list)
+    bytes_per_second: list[float] = field(default_factory=list)
     failed: int = 0
 
     def median(self, what: str) -> float:
@@ -48,6 +52,9 @@ def compare(subjects: list[Subject], plan: Plan, folder: Path) -> list[Figures]:
             _burst(subject, figures[subject.name], plan, folder)
         for subject in subjects if number % 2 == 0 else reversed(subjects):
             _steady(subject, figures[subject.name], plan, folder)
+        for subject in subjects if number % 2 == 0 else reversed(subjects):
+            if subject.bulk:
+                _bulk(subject, figures[subject.name], plan)
     for subject in subjects:
         figures[subject.name].rss = subject.rss_bytes()
     return [figures[subject.name] for subject in subjects]
@@ -71,3 +78,12 @@ def _steady(subject: Subject, figures: Figures, plan: Plan, folder: Path) -> Non
     figures.p50.append(seen.p50)
     figures.p99.append(seen.p99)
     figures.failed += seen.failed
+
+
+def _bulk(subject: Subject, figures: Figures, plan: Plan) -> None:
+    before = subject.cpu_seconds()
+    poured = pour(subject.bulk, plan.bulk)
+    spent = max(subject.cpu_seconds() - before, 0.01)
+    subject.alive()
+    figures.bytes_per_cpu_second.append(poured.size / spent)
+    figures.bytes_per_second.append(poured.size / poured.seconds)

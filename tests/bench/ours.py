@@ -1,10 +1,11 @@
-"""Our side: a standalone gateway, or a pilot and two sidecars, started by their commands as a user does."""
+"""Our side: a standalone gateway, or a pilot and one or two sidecars, started by their commands as a user does."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import urllib.parse
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,20 @@ def sidecars(folder: Path, app_port: int) -> Subject:
     assert port is not None
     target = Target(port, "app:8080", proxy=True)
     return Subject("Trioweave", target, (server, client), (mesh.program, server, client))
+
+
+def relay(folder: Path, app_port: int, sink_port: int) -> Subject:
+    """A sidecar's loopback listeners of two TCP ports outside the mesh: opaque bytes in plaintext, one proxy."""
+    with contextlib.ExitStack() as undo:
+        mesh = undo.enter_context(LocalPilot(folder, _relay_objects(app_port, sink_port), name="relay-pilot"))
+        client = mesh.sidecar("client", free_port(), access_log=True, name="relay")
+        undo.callback(client.stop)
+        admin = client.ready_line()["admin"]
+        with urllib.request.urlopen(f"{admin}/listeners", timeout=5) as page:
+            listeners = dict(line.rsplit("::", 1) for line in page.read().decode().splitlines())
+        undo.pop_all()
+    app, sink = (int(listeners[f"tcp_app.upstream.test:{port}"].rpartition(":")[2]) for port in (app_port, sink_port))
+    return Subject("Trioweave", Target(app, "app"), (client,), (mesh.program, client), sink)
 
 
 class LocalPilot:
@@ -143,6 +158,23 @@ def _gateway_objects(app_port: int) -> list[dict[str, Any]]:
                 ],
             },
         },
+    ]
+
+
+def _relay_objects(*ports: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "apiVersion": _NETWORKING,
+            "kind": "ServiceEntry",
+            "metadata": {"name": "app", "namespace": "default"},
+            "spec": {
+                "hosts": ["app.upstream.test"],
+                "location": "MESH_EXTERNAL",
+                "resolution": "STATIC",
+                "ports": [{"number": port, "name": f"tcp-{port}", "protocol": "TCP"} for port in ports],
+                "endpoints": [{"address": "127.0.0.1"}],
+            },
+        }
     ]
 
 

@@ -12,12 +12,15 @@ from tests.bench.process import Program, cpu_seconds, rss_bytes
 
 @dataclass(frozen=True)
 class Subject:
-    """`measured` are the proxies (both of a sidecar path); `running` all that must be ended."""
+    """`measured` are the proxies (both of a sidecar path); `running` all that must be ended.
+
+    `bulk` is a port by which bytes go to the sink of `tests/bench/bulk.py`; 0 where nothing is poured."""
 
     name: str
     target: Target
     measured: tuple[Program, ...]
     running: tuple[Program, ...]
+    bulk: int = 0
 
     def cpu_seconds(self) -> float:
         return sum(cpu_seconds(program.pid) for program in self.measured)

@@ -22,6 +22,11 @@ def comparison(path: str, reference: Figures, ours: Figures) -> list[str]:
         (f"p50 at {RATE}/s, µs", "p50", 1e6, ",.0f"),
         (f"p99 at {RATE}/s, µs", "p99", 1e6, ",.0f"),
     ]
+    if ours.bytes_per_cpu_second:
+        quantities += [
+            ("bulk: GB per CPU-second", "bytes_per_cpu_second", 1e-9, ".2f"),
+            ("bulk: GB/s, one connection", "bytes_per_second", 1e-9, ".2f"),
+        ]
     rows = []
     for label, name, scale, form in quantities:
         left, right = reference.median(name) * scale, ours.median(name) * scale

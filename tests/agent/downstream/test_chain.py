@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent.downstream.chain import Chains
+from agent.downstream.chain import Chains, choose
 from agent.downstream.sniff import ClientHello
 from mesh import config
 
@@ -37,8 +37,7 @@ PERMISSIVE = chains("mtls", "raw")
     ],
 )
 def test_pick(listener: Chains, hello: ClientHello | None, expected: str | None) -> None:
-    chain = listener.pick(hello)
-    assert (chain.name if chain else None) == expected
+    assert [chain.name for chain in listener.candidates(hello)] == ([expected] if expected else [])
 
 
 @pytest.mark.parametrize(
@@ -53,7 +52,7 @@ def test_pick(listener: Chains, hello: ClientHello | None, expected: str | None)
 )
 def test_server_names(pattern: str, name: str, fits: bool) -> None:
     listener = chains("tls", server_names=(pattern,))
-    assert (listener.pick(ClientHello(name)) is not None) is fits
+    assert bool(listener.candidates(ClientHello(name))) is fits
 
 
 def test_only_a_choice_needs_the_first_bytes() -> None:
@@ -62,8 +61,35 @@ def test_only_a_choice_needs_the_first_bytes() -> None:
     assert chains("any", server_names=("a",)).sniffing
 
 
-def test_first() -> None:
-    first = chains("any").first()
-    assert first is not None
-    assert first.name == "any"
-    assert chains().first() is None
+TLS = config.DownstreamTls()
+HTTP_PEER = ClientHello("app", ("istio-http/1.1", "istio", "http/1.1"))
+TCP_PEER = ClientHello("app", ("istio-peer-exchange", "istio"))
+AUTO = Chains(
+    (
+        config.FilterChain("mtls-http", "mtls", tls=TLS, application="http"),
+        config.FilterChain("mtls-tcp", "mtls", tls=TLS),
+        config.FilterChain("raw-http", "raw", application="http"),
+        config.FilterChain("raw-tcp"),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("hello", "expected"),
+    [
+        (HTTP_PEER, ["mtls-http", "mtls-tcp"]),
+        (TCP_PEER, ["mtls-tcp"]),
+        (OUTSIDER, ["raw-tcp"]),
+        (None, ["raw-http", "raw-tcp"]),
+    ],
+)
+def test_what_is_carried_decides_among_chains_of_one_transport(hello: ClientHello | None, expected: list[str]) -> None:
+    assert [chain.name for chain in AUTO.candidates(hello)] == expected
+
+
+def test_choose() -> None:
+    candidates = AUTO.candidates(None)
+    assert choose(candidates, "http") is candidates[0]
+    assert choose(candidates, "tcp") is candidates[1]
+    assert choose(candidates[:1], "tcp") is None
+    assert choose((), "http") is None

@@ -6,6 +6,7 @@ import errno
 import ssl
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -24,6 +25,7 @@ from tests.rig import (
     ScriptedUpstream,
     Wire,
     connected,
+    http_listener,
     mesh_identity,
     mirror,
     serving,
@@ -179,6 +181,205 @@ async def test_permissive_tcp_half_closes_both_ways(client: Identity | None) -> 
             await served.settled()
             [record] = served.records
             assert (record.bytes_received, record.bytes_sent, record.flags) == (100_000, 100_000, ())
+
+
+# PROXY headers
+
+HEADER = b"PROXY TCP4 192.0.2.1 198.51.100.7 1234 443\r\n"
+
+
+@pytest.mark.parametrize("client", [None, mesh_identity("client")])
+async def test_a_proxy_header_goes_before_tls_and_tells_the_client(client: Identity | None) -> None:
+    listener = msgspec.structs.replace(PERMISSIVE, proxy_protocol="require")
+    upstream = ScriptedUpstream()
+    async with upstream.running(), served_app(upstream, listener) as served:
+        async with connected(served.port()) as wire:
+            await wire.send(HEADER)
+            if client is not None:
+                secured = TlsTransport(wire.transport, client.client_context, server_side=False)
+                await secured.handshake()
+                wire.transport = secured
+            assert (await wire.ask(b"/a")).body == b"/a"
+        await served.settled()
+        [record] = served.records
+        assert (record.downstream_remote, record.downstream_local) == ("192.0.2.1:1234", "198.51.100.7:443")
+        assert record.mtls is (client is not None)
+
+
+async def test_a_gateway_forwards_for_the_client_of_a_proxy_header() -> None:
+    listener = msgspec.structs.replace(http_listener(use_remote_address=True), proxy_protocol="accept")
+    upstream = ScriptedUpstream()
+    async with upstream.running(), serving(web(upstream.port, listener=listener)) as served:
+        async with served.connect() as wire:
+            await wire.send(HEADER)
+            assert (await wire.ask()).status == 200
+        async with served.connect() as wire:
+            assert (await wire.ask()).status == 200
+    told = [request.headers[b"x-forwarded-for"] for request in upstream.requests]
+    assert told == [b"192.0.2.1", LOOPBACK.encode()]
+
+
+async def test_policies_tell_the_client_from_the_peer() -> None:
+    def rule(key: str) -> config.AuthzRule:
+        return config.AuthzRule(conditions=(config.AuthzCondition(key, ("192.0.2.0/24",)),))
+
+    policies = [config.AuthzPolicy(key, "default", "ALLOW", (rule(key),)) for key in ("remote.ip", "source.ip")]
+    upstream = ScriptedUpstream()
+    for policy, status in zip(policies, (200, 403), strict=True):
+        chain = config.FilterChain("http", http=config.HttpChain("web"), policies=(policy,))
+        listener = msgspec.structs.replace(inbound(chain), proxy_protocol="require")
+        async with upstream.running(), served_app(upstream, listener) as served, served.connect() as wire:
+            await wire.send(HEADER)
+            assert (await wire.ask()).status == status
+
+
+@pytest.mark.parametrize(
+    ("setting", "configured", "counted"),
+    [
+        ("", "require", {("proxy_protocol", "not_proxy_protocol"): 1}),
+        ("require", "off", {("proxy_protocol", "not_proxy_protocol"): 1}),
+        ("off", "require", None),
+        ("accept", "require", None),
+    ],
+)
+async def test_the_agents_setting_goes_before_the_meshs(
+    setting: str, configured: Any, counted: dict[tuple[str, str], int] | None
+) -> None:
+    listener = msgspec.structs.replace(http_listener(), proxy_protocol=configured)
+    upstream = ScriptedUpstream()
+    settings = Settings(proxy_protocol=setting)
+    async with (
+        upstream.running(),
+        serving(web(upstream.port, listener=listener), settings=settings) as served,
+        served.connect() as wire,
+    ):
+        if counted is None:
+            assert (await wire.ask()).status == 200
+            return
+        await wire.send(b"GET / HTTP/1.1\r\nhost: app\r\n\r\n")
+        assert await closed(wire)
+        await served.settled()
+        assert served.refused() == counted
+
+
+async def test_an_app_says_no_proxy_header_to_its_own_sidecar() -> None:
+    listener = msgspec.structs.replace(http_listener(), direction="outbound")
+    upstream = ScriptedUpstream()
+    settings = Settings(proxy_protocol="require")
+    async with upstream.running(), serving(web(upstream.port, listener=listener), settings=settings) as served:
+        async with served.connect() as wire:
+            assert (await wire.ask()).status == 200
+
+
+# What an undeclared port carries
+
+
+def auto(*, detection_timeout: float = 0.0) -> config.Listener:
+    """A port that declares no protocol, PERMISSIVE."""
+    chains = (
+        config.FilterChain("mtls-http", "mtls", tls=TLS, http=config.HttpChain("web"), application="http"),
+        config.FilterChain("mtls-tcp", "mtls", tls=TLS, tcp=config.TcpChain((("app", 1),))),
+        config.FilterChain("raw-http", "raw", http=config.HttpChain("web"), application="http"),
+        config.FilterChain("raw-tcp", tcp=config.TcpChain((("app", 1),))),
+    )
+    return config.Listener("in", "inbound", LOOPBACK, 0, chains, detection_timeout=detection_timeout)
+
+
+async def greet(up: ScriptedUpstream, wire: Wire) -> None:
+    """A server that speaks first."""
+    await wire.send(b"greetings")
+    await mirror(up, wire)
+
+
+@pytest.mark.parametrize("client", [None, mesh_identity("client")])
+async def test_requests_on_an_undeclared_port_are_routed(client: Identity | None) -> None:
+    upstream = ScriptedUpstream()
+    async with upstream.running(), served_app(upstream, auto()) as served:
+        async with served.connect(client) as wire:
+            assert (await wire.ask(b"/a")).body == b"/a"
+        await served.settled()
+        [record] = served.records
+        assert (record.protocol, record.mtls) == ("HTTP/1.1", client is not None)
+
+
+@pytest.mark.parametrize("client", [None, mesh_identity("client"), mesh_identity("client", alpn=("istio",))])
+@pytest.mark.parametrize("piece", [b"\x00\x01binary", b"EHLO a\r\n", b"G"])
+async def test_other_bytes_on_an_undeclared_port_are_relayed(client: Identity | None, piece: bytes) -> None:
+    upstream = ScriptedUpstream(mirror)
+    async with upstream.running(), served_app(upstream, auto()) as served:
+        async with served.connect(client) as wire:
+            await wire.send(piece)
+            await wire.transport.send_eof()
+            assert await wire.rest() == piece
+        await served.settled()
+        [record] = served.records
+        assert (record.protocol, record.mtls, record.bytes_received) == ("TCP", client is not None, len(piece))
+
+
+async def test_a_request_in_many_pieces_is_a_request() -> None:
+    upstream = ScriptedUpstream()
+    async with upstream.running(), served_app(upstream, auto()) as served:
+        async with served.connect() as wire:
+            for byte in b"GET /a HTTP/1.1\r\nhost: app\r\n\r\n":
+                await wire.send(bytes([byte]))
+                await settle()
+            assert (await wire.message()).body == b"/a"
+
+
+async def test_tls_that_is_not_the_meshs_passes_an_undeclared_port_untouched() -> None:
+    upstream = ScriptedUpstream(mirror)
+    async with upstream.running(), served_app(upstream, auto()) as served:
+        async with connected(served.port()) as wire:
+            hello = b"\x16\x03\x01\x00\x04\x01\x00\x00\x00"
+            await wire.send(hello)
+            await wire.transport.send_eof()
+            assert await wire.rest() == hello
+
+
+@pytest.mark.parametrize("client", [None, mesh_identity("client")])
+async def test_a_server_that_speaks_first_is_heard_after_the_detection_timeout(
+    client: Identity | None, autojump_clock: trio.testing.MockClock
+) -> None:
+    upstream = ScriptedUpstream(greet)
+    async with upstream.running(), served_app(upstream, auto(detection_timeout=3)) as served:
+        started = trio.current_time()
+        async with served.connect(client) as wire:
+            assert await wire.transport.receive() == b"greetings"
+            assert trio.current_time() - started == pytest.approx(3, abs=0.5)
+            await wire.send(b"hello")
+            await wire.transport.send_eof()
+            assert await wire.rest() == b"hello"
+        await served.settled()
+        assert served.refused() == {("connection", "no_first_byte"): 1}
+
+
+async def test_a_server_that_speaks_first_is_heard_at_once_by_a_peer_that_offers_no_http() -> None:
+    upstream = ScriptedUpstream(greet)
+    async with upstream.running(), served_app(upstream, auto()) as served:
+        async with served.connect(mesh_identity("client", alpn=("istio-peer-exchange", "istio"))) as wire:
+            assert await wire.transport.receive() == b"greetings"
+
+
+async def test_half_a_request_line_is_opaque_after_the_detection_timeout(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    upstream = ScriptedUpstream(mirror)
+    async with upstream.running(), served_app(upstream, auto(detection_timeout=3)) as served:
+        async with served.connect() as wire:
+            await wire.send(b"GET /")
+            assert await wire.transport.receive() == b"GET /"
+        await served.settled()
+        assert served.refused() == {("connection", "detection_timeout"): 1}
+
+
+async def test_half_a_request_line_is_refused_without_a_detection_timeout(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def stall(transport: TcpTransport) -> None:
+        await transport.send(b"GET /")
+        await trio.sleep(61)
+
+    assert await refused(auto(), stall) == {("connection", "detection_timeout"): 1}
 
 
 async def test_a_hello_in_many_pieces_is_put_together() -> None:

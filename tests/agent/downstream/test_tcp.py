@@ -196,3 +196,21 @@ async def test_a_cluster_with_no_weight_at_all_still_serves() -> None:
         async with serving(given) as served, served.connect() as wire:
             await wire.send(b"x")
             assert await wire.take(1) == b"x"
+
+
+async def test_an_upstream_is_told_whose_connection_it_is() -> None:
+    async def first_line(upstream: ScriptedUpstream, wire: Wire) -> None:
+        await wire.send(await wire.transport.receive())
+
+    upstream = ScriptedUpstream(first_line)
+    async with upstream.running():
+        given = snapshot(
+            tcp_listener(("app", 1)),
+            cluster(protocol="tcp", proxy_protocol="v1"),
+            config.ClusterEndpoints("app", (endpoint(upstream.port),)),
+        )
+        async with serving(given) as served, served.connect() as wire:
+            near, far = wire.transport.local, wire.transport.remote
+            told = await wire.transport.receive()
+    near_port, far_port = near.rpartition(":")[2], far.rpartition(":")[2]
+    assert told == f"PROXY TCP4 127.0.0.1 127.0.0.1 {near_port} {far_port}\r\n".encode()

@@ -17,6 +17,7 @@ from tests.rig import (
     ScriptedUpstream,
     Wire,
     cluster,
+    echo,
     endpoint,
     listening,
     make_cluster,
@@ -35,6 +36,25 @@ async def test_a_connection_serves_again() -> None:
         assert upstream.accepted == 1
         assert only(made).cx_total == made.stats.upstream_cx_total.value == 1
         assert only(made).pool.idle[0].served == 3
+
+
+async def test_a_connection_that_speaks_for_one_client_does_not_serve_again() -> None:
+    headers: list[bytes] = []
+
+    async def read_header(upstream: ScriptedUpstream, wire: Wire) -> None:
+        data = await wire.transport.receive()
+        end = data.index(b"\r\n") + 2
+        headers.append(data[:end])
+        wire.transport.unread(data[end:])
+        await echo(upstream, wire)
+
+    async with living(ScriptedUpstream(read_header), proxy_protocol="v1") as made:
+        for number in (1, 2, 2):
+            connection = await made.lease(only(made), (f"192.0.2.{number}:1", "192.0.2.9:80"))
+            assert await ask(connection) == b"/"
+            made.give(connection, made.clock())
+            assert not only(made).pool.idle
+    assert [header.split(b" ")[2] for header in headers] == [b"192.0.2.1", b"192.0.2.2", b"192.0.2.2"]
 
 
 async def test_a_lease_begins_with_nothing_sent() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import hashlib
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -12,10 +13,43 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.upstream.tcp import RelayResult, relay_bytes
-from mesh.net.tcp import TcpTransport
-from tests.rig import settle, tcp_pair
+from mesh.net.shuttle import Shuttle
+from mesh.net.splice import Pipes
+from mesh.net.tcp import TcpTransport, Transport
+from tests.rig import settle, tcp_pair, tls_pair, until
 
 BIG = bytes(range(256)) * 4096 * 32  # more than four socket buffers hold
+
+
+class Way:
+    """How bytes may go: copied by each direction's task, bulk through pipes too, or small messages by the shuttle."""
+
+    def __init__(self, name: str) -> None:
+        self.pipes = Pipes() if name == "spliced" else None
+        self.shuttled = name == "shuttled"
+
+    async def relay(self, down: Transport, up: Transport, idle_timeout: float) -> RelayResult:
+        async with trio.open_nursery() as nursery:
+            shuttle = Shuttle() if self.shuttled else None
+            if shuttle is not None:
+                nursery.start_soon(shuttle.run)
+            result = await relay_bytes(
+                down, up, idle_timeout=idle_timeout, clock=trio.current_time, pipes=self.pipes, shuttle=shuttle
+            )
+            nursery.cancel_scope.cancel()
+        return result
+
+
+WAYS: list[Way] = []
+
+
+@pytest.fixture(params=["copied", "spliced", "shuttled"], autouse=True)
+def way(request: pytest.FixtureRequest) -> Iterator[Way]:
+    """Every story is told each way; no pipe is left open."""
+    made = Way(request.param)
+    WAYS[:] = [made]
+    yield made
+    assert made.pipes is None or made.pipes.open == 0
 
 
 @asynccontextmanager
@@ -26,7 +60,7 @@ async def relay(*, idle_timeout: float = 0.0) -> AsyncIterator[tuple[TcpTranspor
         async with tcp_pair() as (client, down), tcp_pair() as (up, server), trio.open_nursery() as nursery:
 
             async def run() -> None:
-                results.append(await relay_bytes(down, up, idle_timeout=idle_timeout, clock=trio.current_time))
+                results.append(await WAYS[0].relay(down, up, idle_timeout))
                 down.close()
                 up.close()
 
@@ -78,6 +112,73 @@ async def test_a_slow_reader_holds_the_writer_back() -> None:
         assert await read_all(server) == BIG
         await server.send_eof()
     assert results[0].from_downstream == len(BIG)
+
+
+async def test_bulk_arrives_whole_both_ways_at_once() -> None:
+    heard: dict[str, str] = {}
+    async with relay() as (client, server, results), trio.open_nursery() as nursery:
+
+        async def hear(name: str, transport: TcpTransport) -> None:
+            heard[name] = hashlib.sha256(await read_all(transport)).hexdigest()
+
+        async def say(transport: TcpTransport, data: bytes) -> None:
+            await transport.send(data)
+            await transport.send_eof()
+
+        nursery.start_soon(hear, "client", client)
+        nursery.start_soon(hear, "server", server)
+        nursery.start_soon(say, client, BIG)
+        nursery.start_soon(say, server, BIG[::-1])
+    assert heard["server"] == hashlib.sha256(BIG).hexdigest()
+    assert heard["client"] == hashlib.sha256(BIG[::-1]).hexdigest()
+    assert (results[0].from_downstream, results[0].from_upstream) == (len(BIG), len(BIG))
+
+
+@pytest.mark.parametrize("who", ["downstream", "upstream"])
+async def test_a_reset_within_bulk_says_who(who: str) -> None:
+    async with relay() as (client, server, results), trio.open_nursery() as nursery:
+        leaver, talker = (client, server) if who == "downstream" else (server, client)
+
+        async def talk() -> None:
+            with pytest.raises(trio.BrokenResourceError):
+                await talker.send(BIG)
+
+        nursery.start_soon(talk)
+        for _ in range(100):
+            await leaver.receive()
+        leaver.reset()
+    assert results[0].broken_by == who
+
+
+async def test_bulk_that_stalls_is_idle(autojump_clock: trio.testing.MockClock) -> None:
+    async with relay(idle_timeout=10) as (client, server, results), trio.open_nursery() as nursery:
+
+        async def talk() -> None:
+            with pytest.raises(trio.BrokenResourceError):
+                await client.send(BIG)
+
+        nursery.start_soon(talk)
+        with trio.move_on_after(100):
+            await until(lambda: results, seconds=60)
+        server.close()
+    assert results[0].broken_by == "idle"
+
+
+async def test_under_tls_on_one_side_bulk_is_copied() -> None:
+    async with tls_pair() as (client, down), tcp_pair() as (up, server), trio.open_nursery() as nursery:
+
+        async def say() -> None:
+            await client.send(BIG[: 1 << 22])
+            await client.send_eof()
+
+        async def answer() -> None:
+            assert await read_all(server) == BIG[: 1 << 22]
+            await server.send_eof()
+
+        nursery.start_soon(say)
+        nursery.start_soon(answer)
+        result = await WAYS[0].relay(down, up, 0)
+    assert (result.from_downstream, result.broken_by) == (1 << 22, "")
 
 
 @settings(max_examples=15, deadline=None)
@@ -151,5 +252,5 @@ async def test_without_idle_timeout_silence_is_fine(autojump_clock: trio.testing
 async def test_cancellation_passes_through() -> None:
     async with tcp_pair() as (_client, down), tcp_pair() as (up, _server):
         with trio.move_on_after(0.01) as scope:
-            await relay_bytes(down, up, idle_timeout=5, clock=trio.current_time)
+            await WAYS[0].relay(down, up, 5)
         assert scope.cancelled_caught

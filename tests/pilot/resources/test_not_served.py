@@ -21,6 +21,7 @@ def test_fields_that_do_not_act_are_told_with_what_happens_instead():
     assert [n.path for n in found] == [
         "spec.tls",
         "spec.tcp",
+        "spec.tls[0].match[0].destinationSubnets",
         "spec.http[4].delegate",
         "spec.http[0].mirror",
         "spec.http[0].corsPolicy",
@@ -28,7 +29,7 @@ def test_fields_that_do_not_act_are_told_with_what_happens_instead():
     ]
     assert str(found[0]) == (
         "f.yaml:50:3 VirtualService/default/it spec.tls: accepted, not served yet; "
-        "connections are relayed by the service's own address"
+        "sidecars relay connections by the service's own address; gateways act on it"
     )
 
 
@@ -43,7 +44,6 @@ def test_policies_of_destinations_ports_and_subsets():
         "trafficPolicy.portLevelSettings[0].loadBalancer.consistentHash",
         "trafficPolicy.tunnel",
         "trafficPolicy.retryBudget",
-        "subsets[0].trafficPolicy.proxyProtocol",
         "subsets[0].trafficPolicy.loadBalancer.localityLbSetting",
         "subsets[1].trafficPolicy.loadBalancer.consistentHash",
         "subsets[1].trafficPolicy.loadBalancer.zoneAwareLbSetting",
@@ -52,9 +52,12 @@ def test_policies_of_destinations_ports_and_subsets():
 
 def test_only_some_values_are_not_served():
     assert not notices("DestinationRule", "host: a\ntrafficPolicy: {tls: {mode: ISTIO_MUTUAL}}")
-    assert notices("DestinationRule", "host: a\ntrafficPolicy: {tls: {mode: SIMPLE}}")
+    assert not notices("DestinationRule", "host: a\ntrafficPolicy: {tls: {mode: SIMPLE}}")
+    assert notices("DestinationRule", "host: a\ntrafficPolicy: {tls: {mode: SIMPLE, credentialName: a}}")
     assert not notices("Gateway", "servers: [{hosts: ['*'], port: {number: 80, name: http, protocol: HTTP}}]")
-    assert notices("Gateway", "servers: [{hosts: ['*'], port: {number: 80, name: tcp, protocol: TCP}}]")
+    through = "servers: [{hosts: ['*'], port: {number: 443, name: tls, protocol: TLS}, tls: {mode: %s}}]"
+    assert not notices("Gateway", through % "PASSTHROUGH")
+    assert notices("Gateway", through % "AUTO_PASSTHROUGH")
     claim = "hosts: [a]\nhttp: [{match: [{headers: {'@request.auth.claims.x': {exact: y}}}]}]"
     assert [n.path for n in notices("VirtualService", claim)] == [
         'spec.http[0].match[0].headers["@request.auth.claims.x"]'

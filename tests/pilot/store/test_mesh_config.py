@@ -19,6 +19,7 @@ def test_every_served_field_is_taken():
             "enableAutoMtls": False,
             "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"},
             "connectTimeout": "3s",
+            "protocolDetectionTimeout": "100ms",
             "defaultHttpRetryPolicy": {"attempts": 4, "retryOn": "5xx,429", "backoff": "50ms"},
             "defaultServiceExportTo": ["."],
         }
@@ -29,6 +30,7 @@ def test_every_served_field_is_taken():
     assert not settings.enable_auto_mtls
     assert settings.outbound_policy == "REGISTRY_ONLY"
     assert settings.connect_timeout == 3.0
+    assert settings.protocol_detection_timeout == 0.1
     assert settings.default_retries == RetryPolicy(
         attempts=4, retry_on=("5xx", "retriable-status-codes"), status_codes=(429,), backoff_base=0.05, backoff_max=0.5
     )
@@ -55,6 +57,22 @@ def test_path_normalization(written, taken):
     assert not settings.not_served
 
 
+@pytest.mark.parametrize(
+    ("written", "expected", "not_served"),
+    [
+        ({}, "off", ()),
+        ({"gatewayTopology": {}}, "off", ()),
+        ({"gatewayTopology": {"proxyProtocol": {}}}, "require", ()),
+        ({"gatewayTopology": {"proxyProtocol": {}, "numTrustedProxies": 2}}, "require", ("defaultConfig",)),
+        ({"holdApplicationUntilProxyStarts": True}, "off", ("defaultConfig",)),
+    ],
+)
+def test_gateways_may_ask_for_a_proxy_header(written, expected, not_served):
+    settings = decode_mesh_config({"defaultConfig": written})
+    assert settings.gateway_proxy_protocol == expected
+    assert settings.not_served == not_served
+
+
 def test_default_retries_of_zero_attempts_are_none():
     assert decode_mesh_config({"defaultHttpRetryPolicy": {"attempts": 0}}).default_retries is None
 
@@ -75,6 +93,12 @@ def test_fields_without_effect_are_named():
         ({"pathNormalization": {"mode": "NONE"}}, "pathNormalization.mode", "normalization"),
         ({"connectTimeout": "soon"}, "connectTimeout", "10s"),
         ({"connectTimeout": 5}, "connectTimeout", "10s"),
+        ({"defaultConfig": {"gatewayTopology": 1}}, "defaultConfig.gatewayTopology", "mapping"),
+        (
+            {"defaultConfig": {"gatewayTopology": {"proxyProtocol": {"version": "V2"}}}},
+            "defaultConfig.gatewayTopology.proxyProtocol",
+            "{}",
+        ),
         ({"outboundTrafficPolicy": {"mode": "MAYBE"}}, "outboundTrafficPolicy.mode", "ALLOW_ANY"),
         ({"outboundTrafficPolicy": {"mod": "x"}}, "outboundTrafficPolicy.mod", "did you mean mode?"),
         ({"outboundTrafficPolicy": {"qqq": "x"}}, "outboundTrafficPolicy.qqq", "its fields are"),

@@ -120,8 +120,8 @@ def test_every_inbound_chain_has_them_with_the_apps_port():
     found = translate(world(service("a") + policy("p")), proxy).snapshot.listeners
     (inbound,) = (each for each in found.values() if each.direction == "inbound")
     assert [(chain.name, names(chain.policies), chain.destination_port) for chain in inbound.chains] == [
-        ("mtls", ["default/p"], 9080),
-        ("raw", ["default/p"], 9080),
+        ("mtls-http", ["default/p"], 9080),
+        ("raw-http", ["default/p"], 9080),
     ]
     assert not any(c.policies for each in found.values() if each.direction == "outbound" for c in each.chains)
 

@@ -88,6 +88,24 @@ def test_a_port_entry_replaces_the_destinations_blocks_as_a_whole():
     assert cluster.connection.connect_timeout == 1.0
 
 
+def test_a_proxy_header_is_the_destinations_whatever_a_port_says_and_a_subsets_own():
+    found = clusters(
+        rule(
+            """
+  trafficPolicy:
+    proxyProtocol: {}
+    portLevelSettings: [{port: {number: 9080}, connectionPool: {tcp: {connectTimeout: 1s}}}]
+  subsets:
+  - {name: v1, labels: {version: v1}, trafficPolicy: {proxyProtocol: {version: V2}}}
+  - {name: v2, labels: {version: v2}}
+"""
+        )
+    )
+    told = {name: cluster.proxy_protocol for name, cluster in found.items() if HOST in name}
+    assert told == {NAME: "v1", f"outbound|9080|v1|{HOST}": "v2", f"outbound|9080|v2|{HOST}": "v1"}
+    assert clusters("")[NAME].proxy_protocol == "off"
+
+
 SUBSETS = """
   trafficPolicy: {loadBalancer: {simple: RANDOM}, outlierDetection: {}}
   subsets:

@@ -1,3 +1,5 @@
+import pytest
+
 from pilot.store import MeshSettings
 from pilot.translate import Proxy, translate
 from tests.pilot.worlds import gateway, istio, node, service, world
@@ -46,6 +48,13 @@ def test_paths_are_normalized_as_the_mesh_says():
     assert listener.chains[0].http.path_normalization == "decode_and_merge_slashes"
 
 
+@pytest.mark.parametrize("told", ["off", "require"])
+def test_a_proxy_header_is_asked_for_as_the_mesh_says(told):
+    settings = MeshSettings(gateway_proxy_protocol=told)
+    found = translate(world(gw("gw", server()), settings=settings), gateway(app="in")).snapshot
+    assert [listener.proxy_protocol for listener in found.listeners.values()] == [told]
+
+
 def test_selectors_choose_and_standalone_gateways_take_all():
     text = gw("gw", server())
     assert serve(text, gateway(app="other")).snapshot.listeners == {}
@@ -60,12 +69,12 @@ def test_the_address_is_the_proxys_unless_the_server_has_its_own():
     assert set(found.routes) == {"http.80", "http.80.127.0.0.5"}
 
 
-def test_servers_that_are_not_plaintext_http_are_reported():
-    translation = serve(gw("gw", server(443, "HTTPS", ", tls: {mode: SIMPLE, credentialName: c}"), server(9, "TCP")))
+def test_a_server_without_a_route_for_its_connections_is_reported():
+    translation = serve(gw("gw", server(9, "TCP"), server(8, "TLS", ", tls: {mode: PASSTHROUGH}")))
     assert translation.snapshot.listeners == {}
-    assert [(report.field, report.message) for report in translation.reports] == [
-        ("spec.servers[1].port", "a server of protocol TCP is not served yet"),
-        ("spec.servers[0].port", "a server of protocol HTTPS is not served yet"),
+    assert [(report.field, report.remedy) for report in translation.reports] == [
+        ("spec.servers[1]", "bind a VirtualService with tls routes to default/gw"),
+        ("spec.servers[0]", "bind a VirtualService with tcp routes to default/gw"),
     ]
 
 
@@ -75,7 +84,7 @@ def test_the_first_server_of_a_port_decides_its_protocol():
     )
     translation = serve(text)
     assert translation.snapshot.listeners == {}
-    assert "belongs to Gateway default/one with protocol TCP" in translation.reports[1].message
+    assert "belongs to Gateway default/one with protocol TCP" in translation.reports[0].message
 
 
 def test_a_virtual_service_of_a_gateway_that_is_not_there_is_reported():

@@ -66,8 +66,44 @@ def test_a_tcp_port_is_relayed():
     assert found.clusters["inbound|9080||"].protocol == "tcp"
 
 
-def test_a_port_that_no_service_declares_is_http():
-    assert snapshot().listeners["inbound|9080||"].chains[0].http is not None
+@pytest.mark.parametrize(
+    ("mtls", "chains"),
+    [
+        ("STRICT", ["mtls-http tls http", "mtls-tcp tls any"]),
+        ("PERMISSIVE", ["mtls-http mtls http", "mtls-tcp mtls any", "raw-http raw http", "raw-tcp any any"]),
+        ("DISABLE", ["raw-http any http", "raw-tcp any any"]),
+    ],
+)
+@pytest.mark.parametrize("text", ["", service("reviews", port_name="web")], ids=["no service", "no protocol"])
+def test_a_port_without_a_protocol_takes_both(text, mtls, chains):
+    found = snapshot(text + mode(mtls))
+    listener = found.listeners["inbound|9080||"]
+    assert [f"{chain.name} {chain.transport} {chain.application}" for chain in listener.chains] == chains
+    for chain in listener.chains:
+        assert (chain.tls is not None) is chain.name.startswith("mtls")
+        assert (chain.http is not None, chain.tcp is not None) == (
+            chain.name.endswith("http"),
+            chain.name.endswith("tcp"),
+        )
+    assert "inbound|9080||" in found.routes
+    assert listener.detection_timeout == 0
+
+
+@pytest.mark.parametrize(
+    ("port_name", "mtls", "configured", "expected"),
+    [
+        ("mysql", "PERMISSIVE", 0.0, 1.0),
+        ("mysql", "STRICT", 0.0, 0.0),
+        ("http", "PERMISSIVE", 0.0, 0.0),
+        ("web", "PERMISSIVE", 0.0, 0.0),
+        ("mysql", "PERMISSIVE", 0.1, 0.1),
+        ("web", "PERMISSIVE", 0.1, 0.1),
+    ],
+)
+def test_how_long_first_bytes_are_waited_for(port_name, mtls, configured, expected):
+    settings = MeshSettings(protocol_detection_timeout=configured)
+    found = snapshot(service("reviews", port_name=port_name) + mode(mtls), settings=settings)
+    assert found.listeners["inbound|9080||"].detection_timeout == expected
 
 
 def test_the_target_port_leads_to_the_declaration():
@@ -122,6 +158,20 @@ def test_each_tcp_port_has_a_loopback_listener():
     assert listener.chains[0].tcp.idle_timeout == 5.0
     wild = istio("ServiceEntry", "w", "  hosts: ['*.x.com']\n  ports: [{number: 443, name: tls, protocol: TLS}]")
     assert set(snapshot(wild, sidecar()).listeners) == {"http_proxy"}
+
+
+def test_a_port_without_a_protocol_has_one_that_takes_requests_too():
+    rule = istio("VirtualService", "v", "  hosts: [web]\n  http: [{timeout: 3s, route: [{destination: {host: web}}]}]")
+    settings = MeshSettings(protocol_detection_timeout=0.2)
+    found = snapshot(service("web", 7000, port_name="x") + rule, sidecar(), settings)
+    listener = found.listeners["tcp_web.default.svc.cluster.local:7000"]
+    http, tcp = listener.chains
+    assert (http.application, tcp.application, listener.detection_timeout) == ("http", "any", 0.2)
+    assert tcp.tcp.clusters == (("outbound|7000||web.default.svc.cluster.local", 1),)
+    (host,) = found.routes[http.http.route_config].virtual_hosts
+    assert host.domains == ("*",)
+    assert host.routes[0].action.timeout == 3.0
+    assert found.dangling() == []
 
 
 @pytest.mark.parametrize(
