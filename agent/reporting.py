@@ -11,6 +11,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 import trio
 
+from agent.exchange.grpc import http_of_status
 from agent.exchange.labels import UNKNOWN
 from agent.exchange.stats import Stats
 from agent.upstream.cluster import Cluster
@@ -138,9 +139,15 @@ def _edge(labels: Labels) -> tuple[str, str, str, int, bool]:
         named.get("source_workload", UNKNOWN),
         host,
         named.get("destination_workload", UNKNOWN),
-        int(named.get("response_code", "0")) // 100,
+        _status(named) // 100,
         named.get("reporter") == "destination",
     )
+
+
+def _status(named: dict[str, str]) -> int:
+    """A call's HTTP status says nothing of how it ended: its grpc-status does, in the words of HTTP."""
+    told = named.get("grpc_response_status")
+    return http_of_status(int(told)) if told else int(named.get("response_code", "0"))
 
 
 def app_health(clusters: Iterable[Cluster]) -> Health:

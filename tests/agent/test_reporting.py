@@ -164,6 +164,14 @@ def test_requests_are_summed_by_edge_and_class_of_response() -> None:
     assert [row.requests for row in deltas.take()] == [1]
 
 
+def test_calls_are_classed_by_their_grpc_status() -> None:
+    stats = Stats(Registry(), NODE)
+    for status in ("0", "5", "14"):
+        stats.record(exchange(grpc=True, grpc_status=status))
+    rows = RequestDeltas(stats).take()
+    assert {row.response_class: (row.requests, row.errors) for row in rows} == {2: (1, 0), 4: (1, 0), 5: (1, 1)}
+
+
 def test_both_directions_are_told_apart_and_outside_hosts_by_their_word() -> None:
     stats = Stats(Registry(), NODE)
     deltas = RequestDeltas(stats)

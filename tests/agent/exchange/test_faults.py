@@ -31,6 +31,7 @@ RESET = b"upstream connect error or disconnect/reset before headers. reset reaso
         (faults.route_timeout(), "proxy", 504, "UT", b"upstream request timeout"),
         (faults.route_timeout(204), "proxy", 204, "UT", b""),
         (faults.per_try_timeout(), "upstream", 504, "UT", b"upstream request timeout"),
+        (faults.deadline_exceeded(), "proxy", 504, "DT", b"downstream duration timeout"),
         (faults.denied("rbac"), "proxy", 403, "", b"RBAC: access denied"),
         (faults.client_gone(), "downstream", 0, "DC", b""),
     ],
@@ -55,3 +56,21 @@ def test_a_reset_that_was_retried_says_so_once() -> None:
     other = faults.no_healthy_upstream()
     other.tell_retried()
     assert other.body == b"no healthy upstream"
+
+
+def test_a_reset_after_the_head_says_so() -> None:
+    fault = faults.terminated(sent=True, reused=False)
+    fault.tell_begun()
+    reason = b"upstream connect error or disconnect/reset after headers. reset reason: connection termination"
+    assert fault.body == reason
+    late = faults.deadline_exceeded()
+    late.tell_begun()
+    assert late.body == b"downstream duration timeout"
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_a_stream_that_the_upstream_refuses_was_not_touched(refused: bool) -> None:
+    fault = faults.reset_by_upstream(refused=refused, reused=True)
+    assert (fault.flag, fault.status, fault.untouched, fault.sent) == ("UR", 503, refused, not refused)
+    assert fault.body.endswith(b"reset reason: remote " + (b"refused stream reset" if refused else b"reset"))
+    assert not faults.terminated(sent=False, reused=True).untouched
