@@ -80,6 +80,8 @@ NO_TRIO = (
 DOORS = {
     "h11": ("agent/codec/h1.py", "mesh/net/http.py"),
     "httptools": ("agent/codec/h1_fast.py",),
+    "h2": ("agent/codec/h2.py",),
+    "ngh2": ("agent/codec/h2_fast.py",),
     "trio_websocket": ("mesh/net/websocket.py", "agent/websocket.py", "pilot/push/server.py"),
     "re2": ("agent/route/regex.py", "pilot/resources/regex.py"),
     "yaml": ("pilot/resources/yaml.py",),

@@ -126,7 +126,7 @@ def split_target(method: bytes, target: bytes) -> tuple[bytes, bytes | None, byt
     if not is_target(target):
         raise ProtocolError(400, "fragment_in_target" if b"#" in target else "bad_target")
     if method == b"CONNECT":
-        if not _HOST_PORT.fullmatch(target):
+        if not is_host_port(target):
             raise ProtocolError(400, "bad_target_form")
         return b"http", target, b""
     if target[0] == 0x2F:
@@ -148,6 +148,11 @@ def split_target(method: bytes, target: bytes) -> tuple[bytes, bytes | None, byt
 def is_host(value: bytes) -> bool:
     """Whether `value` is host or host:port: no userinfo, no list, no path, a port that exists."""
     return _HOST.fullmatch(value) is not None
+
+
+def is_host_port(data: bytes) -> bool:
+    """Whether `data` names a host and a port, as CONNECT must (RFC 9110 9.3.6)."""
+    return _HOST_PORT.fullmatch(data) is not None
 
 
 def parse_request(head: bytes, limits: Limits, read: FieldReader, counts: dict[str, int]) -> RequestHead:

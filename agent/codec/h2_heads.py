@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from agent.codec.gate import FORBIDDEN_TRAILERS, TEXT, check_underscores, is_host, is_target, is_token
+from agent.codec.gate import FORBIDDEN_TRAILERS, TEXT, check_underscores, is_host, is_host_port, is_target, is_token
 from agent.codec.h1_encode import all_tokens
 from agent.codec.headers import Headers
 from agent.codec.http2 import Http2Limits
@@ -48,6 +48,9 @@ def read_request(fields: Sequence[Field], limits: Http2Limits, counts: dict[str,
     if not pseudo.keys() <= _PSEUDO:
         raise ProtocolError(400, "pseudo_header")
     headers, size = read_fields(fields[len(pseudo) :], limits)
+    size += sum(map(len, pseudo.values()))
+    if size > limits.max_head_bytes:
+        raise ProtocolError(431, "head_too_large")
     method = pseudo.get(b":method", b"")
     if method not in _METHODS and not is_token(method):
         raise ProtocolError(400, "bad_method")
@@ -58,7 +61,7 @@ def read_request(fields: Sequence[Field], limits: Http2Limits, counts: dict[str,
         if b":path" in pseudo or b":scheme" in pseudo:
             raise ProtocolError(400, "pseudo_header")
         path, scheme = b"", b"http"
-        if b":" not in authority:
+        if not is_host_port(authority):
             raise ProtocolError(400, "bad_target_form")
     else:
         if protocol is not None and (method != b"CONNECT" or not is_token(protocol)):
@@ -90,7 +93,7 @@ def read_request(fields: Sequence[Field], limits: Http2Limits, counts: dict[str,
         content_length=length,
         expect_continue=expects,
         upgrade=protocol.lower() if protocol is not None else None,
-        size=size + sum(map(len, pseudo.values())),
+        size=size,
     )
 
 
