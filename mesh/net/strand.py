@@ -97,6 +97,9 @@ def run_ready() -> None:
             _ready.popleft().step()
     finally:
         _passing -= 1
+        if _ready and not _scheduled:  # one has failed, which is its resumer's trouble: the others go on
+            _scheduled = True
+            _ready[0].token.run_sync_soon(run_ready)
 
 
 async def become_task() -> None:
