@@ -41,6 +41,7 @@ from mesh.feed.message import Rejected
 from mesh.feed.node import InboundPort, Node
 from mesh.net.batch import WriteBatch
 from mesh.net.http import serve_http
+from mesh.net.readiness import Readiness
 from mesh.net.shuttle import make_shuttle
 from mesh.net.tcp import TcpListener, listen
 from mesh.telemetry.log import get_logger
@@ -126,6 +127,7 @@ class Agent:
             self._open_access_log(services)
             batch = self._dataplane.batch = WriteBatch(services)
             trio.lowlevel.add_instrument(batch)
+            services.start_soon(Readiness().run)
             shuttle = self._dataplane.shuttle = make_shuttle()
             if shuttle is not None:
                 services.start_soon(shuttle.run)

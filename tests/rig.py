@@ -37,6 +37,7 @@ from mesh.identity.contexts import mesh_client_context, mesh_server_context
 from mesh.identity.pki import Issuer, make_csr, make_key, make_root
 from mesh.identity.spiffe import make
 from mesh.net.batch import WriteBatch
+from mesh.net.readiness import Readiness
 from mesh.net.shuttle import make_shuttle
 from mesh.net.tcp import TcpListener, TcpTransport, Transport, connect, listen
 from mesh.net.tls import TlsTransport
@@ -511,6 +512,7 @@ async def serving(
         made.nursery = services
         batch = made.dataplane.batch = WriteBatch(services)
         trio.lowlevel.add_instrument(batch)
+        services.start_soon(Readiness().run)
         shuttle = made.dataplane.shuttle = make_shuttle()
         if shuttle is not None:
             services.start_soon(shuttle.run)

@@ -18,9 +18,11 @@ import trio
 from trio.lowlevel import checkpoint, notify_closing, wait_readable, wait_writable
 
 from mesh.net.batch import MAX_BYTES, WriteBatch
+from mesh.net.readiness import Watch, watch
 
 CHUNK: Final = 65536
 """Bytes of one read at most."""
+_DRAINED: Final = 16384  # a read of fewer bytes has most likely emptied the socket; a larger one is tried again
 STALLED: Final = 60.0
 """Seconds that a blocked write of the batch may make no progress."""
 _BURST: Final = 16  # immediate successes before a checkpoint; 16 x 64 KiB is about a millisecond of work
@@ -102,6 +104,7 @@ class TcpTransport:
         "_pushed",
         "_recv",
         "_send",
+        "_watch",
         "local",
         "on_close",
         "remote",
@@ -114,6 +117,7 @@ class TcpTransport:
         self.remote = remote
         self._recv = sock.recv
         self._send = sock.send
+        self._watch: Watch | None = None
         self._pushed = b""
         self._burst = 0
         self._closed = False
@@ -130,32 +134,35 @@ class TcpTransport:
             return data
         if self._closed:
             raise trio.ClosedResourceError("closed on this side")
-        if not self._out:  # what is not yet sent cannot have been answered
+        found = self._watch
+        if found is None:
+            found = self._watch = watch(self.sock.fileno())
+        waited = False
+        while True:
+            if not found.readable:
+                waited = True
+                await found.wait()
             try:
                 data = self._recv(CHUNK)
             except BlockingIOError:
-                pass
-            except OSError as exc:
-                raise self.broken(exc) from exc
-            else:
-                self._burst += 1
-                if self._burst >= _BURST:
-                    self._burst = 0
-                    try:
-                        await checkpoint()
-                    except BaseException:
-                        self._pushed = data
-                        raise
-                return data
-        self._burst = 0
-        while True:
-            await wait_readable(self.sock)
-            try:
-                return self._recv(CHUNK)
-            except BlockingIOError:
+                found.readable = False
                 continue
             except OSError as exc:
                 raise self.broken(exc) from exc
+            found.readable = len(data) >= _DRAINED or found.ended
+            break
+        if waited:
+            self._burst = 0
+            return data
+        self._burst += 1
+        if self._burst >= _BURST:
+            self._burst = 0
+            try:
+                await checkpoint()
+            except BaseException:
+                self._pushed = data
+                raise
+        return data
 
     async def send(self, data: bytes) -> None:
         if self._batch is not None:
@@ -305,6 +312,8 @@ class TcpTransport:
 
     def _close(self) -> None:
         if self.sock.fileno() >= 0:
+            if self._watch is not None:
+                self._watch.close()
             if self.on_close is not None:
                 self.on_close()
                 self.on_close = None
@@ -328,7 +337,7 @@ class TcpTransport:
     def peer_gone(self) -> bool:
         if self._closed:
             return True
-        if self._pushed:
+        if self._pushed or self._surely_quiet():
             return False
         try:
             return self._recv(1, socket.MSG_PEEK) == b""
@@ -340,6 +349,8 @@ class TcpTransport:
     def quiet(self) -> bool:
         if self._closed or self._pushed:
             return False
+        if self._surely_quiet():
+            return True
         try:
             self._recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -347,6 +358,10 @@ class TcpTransport:
         except OSError:
             return False
         return False
+
+    def _surely_quiet(self) -> bool:
+        found = self._watch
+        return found is not None and not found.readable and found.knows
 
     def broken(self, exc: OSError) -> Exception:
         """What an error of the socket means to a reader or writer."""

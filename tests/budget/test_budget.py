@@ -88,6 +88,31 @@ async def test_transport_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < calls["send"] <= MAX_SENDS * ASKED
 
 
+async def test_system_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each message is read and written by one call: none finds nothing, none only looks."""
+    async with steady() as (proxy, wire):
+        (endpoint,) = proxy.cluster().endpoints.values()
+        calls: Counter[str] = Counter()
+        for connection in (*proxy.dataplane.connections, *endpoint.pool.idle):
+            for name in ("_recv", "_send"):
+                monkeypatch.setattr(
+                    connection.transport, name, counted(getattr(connection.transport, name), name, calls)
+                )
+        for _ in range(ASKED):
+            await ask(wire)
+    assert calls == {"_recv": 2 * ASKED, "_send": 2 * ASKED}
+
+
+def counted(original: Any, name: str, calls: Counter[str]) -> Any:
+    """The function, counted."""
+
+    def call(*args: Any) -> Any:
+        calls[name] += 1
+        return original(*args)
+
+    return call
+
+
 def counting(original: Any, name: str, ends: set[int], calls: Counter[str]) -> Any:
     """The method, counted for some transports."""
 
