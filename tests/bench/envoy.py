@@ -1,4 +1,4 @@
-"""Envoy with filters comparable to ours: router, request id, access log in a file, stats, timeout, retries.
+"""Envoy with filters comparable to ours: RBAC, router, request id, access log in a file, stats, timeout, retries.
 
 Configurations are written as JSON, which Envoy reads like YAML.
 """
@@ -152,11 +152,29 @@ def _manager(log: Path, name: str, cluster: str) -> dict[str, Any]:
             "virtual_hosts": [{"name": "app", "domains": ["*"], "routes": [_route(cluster)]}],
         },
         "http_filters": [
+            *([] if name == "outbound" else [_rbac()]),
             {
                 "name": "envoy.filters.http.router",
                 "typed_config": {"@type": _TYPES + "extensions.filters.http.router.v3.Router"},
-            }
+            },
         ],
+    }
+
+
+def _rbac() -> dict[str, Any]:
+    """What Istio makes of `ours.policy()`: one rule of a path prefix, one of a header."""
+    path = {"url_path": {"path": {"prefix": "/admin/"}}}
+    header = {"header": {"name": "x-blocked", "string_match": {"exact": "yes"}}}
+    policies = {
+        "ns[default]-policy[app]-rule[0]": {"permissions": [path], "principals": [{"any": True}]},
+        "ns[default]-policy[app]-rule[1]": {"permissions": [{"any": True}], "principals": [header]},
+    }
+    return {
+        "name": "envoy.filters.http.rbac",
+        "typed_config": {
+            "@type": _TYPES + "extensions.filters.http.rbac.v3.RBAC",
+            "rules": {"action": "DENY", "policies": policies},
+        },
     }
 
 

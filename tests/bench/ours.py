@@ -18,7 +18,7 @@ _NETWORKING = "networking.istio.io/v1"
 
 
 def gateway(folder: Path, app_port: int, *, http2: bool = False, grpc: bool = False) -> Subject:
-    """`mesh-agent gateway -f` in plaintext before the app: routing, timeout, retries, metrics, access log."""
+    """`mesh-agent gateway -f` in plaintext before the app: policy, routing, timeout, retries, metrics, access log."""
     config = folder / "gateway.yaml"
     config.write_text(_documents(_gateway_objects(app_port, "HTTP2" if http2 else "HTTP")))
     log = folder / "ours-gateway.access.log"
@@ -119,7 +119,25 @@ def mesh_objects() -> list[dict[str, Any]]:
             "metadata": {"name": "app", "namespace": "default"},
             "spec": {"hosts": ["app"], "http": [{"timeout": "15s", "route": [{"destination": {"host": "app"}}]}]},
         },
+        policy({"app": "app"}),
     ]
+
+
+def policy(labels: dict[str, str]) -> dict[str, Any]:
+    """Deny a path prefix, and a header with one value; the load asks for neither."""
+    return {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": "app", "namespace": "default"},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "action": "DENY",
+            "rules": [
+                {"to": [{"operation": {"paths": ["/admin/*"]}}]},
+                {"when": [{"key": "request.headers[x-blocked]", "values": ["yes"]}]},
+            ],
+        },
+    }
 
 
 def _gateway_objects(app_port: int, protocol: str) -> list[dict[str, Any]]:
@@ -158,6 +176,7 @@ def _gateway_objects(app_port: int, protocol: str) -> list[dict[str, Any]]:
                 ],
             },
         },
+        policy({"istio": "ingressgateway"}),
     ]
 
 
