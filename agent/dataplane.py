@@ -18,6 +18,7 @@ from agent.bootstrap import Settings
 from agent.credentials import Credentials
 from agent.exchange.canonical import path_rules
 from agent.exchange.record import Record
+from agent.policy.authz import Facts
 from agent.policy.chain import OPEN
 from mesh import config
 from mesh.feed.node import Node
@@ -89,10 +90,10 @@ class Downstream:
     """One accepted connection. `scope` encloses its task; `deadline` is looked at by the sweeper.
 
     `direct` is the peer's own address where a PROXY header told another, which then is the transport's.
-    `guard` holds the policies that it is under, `server_name` the SNI of its ClientHello. `tls`: it came under TLS
-    that ended here, `alpn` is what was agreed on ("" when nothing was). `peer` is who the client proved to be.
-    `busy` is False only between exchanges, when the connection may be closed without loss. `drain` is set by a driver
-    that has to say goodbye in its own words; without it, a connection is closed when idle.
+    `guard` holds the policies that it is under, `facts` what they were last asked about, `server_name` the SNI of its
+    ClientHello. `tls`: it came under TLS that ended here, `alpn` is what was agreed on ("" when nothing was). `peer` is
+    who the client proved to be. `busy` is False only between exchanges, when the connection may be closed without loss.
+    `drain` is set by a driver that has to say goodbye in its own words; without it, a connection is closed when idle.
     """
 
     __slots__ = (
@@ -103,6 +104,7 @@ class Downstream:
         "deadline",
         "direct",
         "drain",
+        "facts",
         "guard",
         "peer",
         "principal",
@@ -122,6 +124,7 @@ class Downstream:
         self.deadline = float("inf")
         self.timed_out = False
         self.guard = OPEN
+        self.facts: Facts | None = None
         self.server_name = ""
         self.tls = False
         self.alpn = ""

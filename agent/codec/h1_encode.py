@@ -42,7 +42,7 @@ def encode_head(line: bytes, headers: Headers, drop: Set[bytes], extra: bytes) -
         raise ProtocolError(500, "bad_field_to_send")
     out = b"\r\n".join([line, *map(_COLON_JOIN, items), b""])
     ends = len(items) + 1
-    if out.count(b"\n") != ends or out.count(b"\r") != ends or b"\0" in out:
+    if out.count(b"\n") != ends or out.count(b"\r") != ends or out.find(0) >= 0:
         raise ProtocolError(500, "bad_field_to_send")
     return out + extra + b"\r\n"
 

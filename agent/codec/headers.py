@@ -37,6 +37,11 @@ class Headers:
         else:
             index[lower] = value
 
+    def extend(self, fields: tuple[tuple[bytes, bytes], ...]) -> None:
+        """Append fields whose names are lower case, all different, and none of them there yet."""
+        self.items += fields
+        self.index.update(fields)
+
     def set(self, name: bytes, value: bytes) -> None:
         """Replace every field of that name by one, in the place of the first; append when there is none."""
         lower = name.lower()

@@ -13,7 +13,9 @@ from agent.policy.authz import Authz, Facts
 
 def authorize_request(authz: Authz, head: RequestHead, downstream: Downstream, dataplane: Dataplane) -> None:
     """Raises ProxyFault (403) when the policies deny the request as it will be forwarded."""
-    facts = _facts(downstream)
+    facts = downstream.facts
+    if facts is None:
+        facts = downstream.facts = _facts(downstream)  # of the connection; what is of the request is replaced each time
     facts.method = head.method
     facts.authority = head.authority
     facts.path = head.path

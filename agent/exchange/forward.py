@@ -304,12 +304,14 @@ class Forward:
         forwarding.strip_response_hops(response)
         service_time = self._record.upstream_service_time or 0
         headers.set(b"x-envoy-upstream-service-time", b"%d" % service_time)
-        if self._stream.chain.server_name:
-            headers.set(b"server", self._stream.chain.server_name.encode())
-        if b"date" not in headers.index:
-            headers.add(b"date", self._dataplane.http_date())
-        if b"grpc-status" in headers.index:
-            self._record.grpc_status = headers.index[b"grpc-status"].decode("latin-1")
+        server_name = self._stream.chain.server_name
+        if server_name:
+            headers.set(b"server", server_name.encode())
+        index = headers.index
+        if b"date" not in index:
+            headers.extend(((b"date", self._dataplane.http_date()),))
+        if b"grpc-status" in index:
+            self._record.grpc_status = index[b"grpc-status"].decode("latin-1")
         self._route.finalize_response(response, self._stream.head, self._target, self._record)
         response.keep_alive = not self._dataplane.draining
 

@@ -14,6 +14,7 @@ from agent.codec.message import RequestHead, ResponseHead
 from agent.exchange.retry import CONTROL_HEADERS
 
 _HOP_BY_HOP: Final = (b"keep-alive", b"proxy-connection", b"transfer-encoding")
+_HOPS: Final = frozenset((*_HOP_BY_HOP, b"connection", b"te", b"upgrade"))
 _EXTERNAL_ONLY: Final = CONTROL_HEADERS | {
     b"x-envoy-force-trace",
     b"x-envoy-ip-tags",
@@ -28,6 +29,9 @@ _EXTERNAL_ONLY: Final = CONTROL_HEADERS | {
     b"x-forwarded-client-cert",
 }
 """What a client from outside may not say at a gateway."""
+_SET_AT_EDGE: Final = frozenset(
+    (b"x-forwarded-for", b"x-forwarded-proto", b"x-envoy-external-address", b"x-request-id")
+)
 _IGNORED_UPGRADES: Final = (b"h2c", b"tls/")
 
 
@@ -50,6 +54,8 @@ def strip_request_hops(head: RequestHead) -> bool:
     """
     headers = head.headers
     index = headers.index
+    if _HOPS.isdisjoint(index):
+        return True
     nominated = index.get(b"connection")
     if nominated is not None:
         _remove_nominated(headers, nominated)
@@ -104,11 +110,19 @@ def enter_gateway(head: RequestHead, peer_address: str, rng: Random, *, tls: boo
             headers.remove(name)
     address = peer_address.rpartition(":")[0].strip("[]").encode()
     before = index.get(b"x-forwarded-for")
-    headers.set(b"x-forwarded-for", address if before is None else before + b"," + address)
-    headers.set(b"x-forwarded-proto", b"https" if tls else b"http")
-    headers.set(b"x-envoy-external-address", address)
+    forwarded_for = address if before is None else before + b"," + address
     made = request_id(rng)
-    headers.set(b"x-request-id", made)
+    fields = (
+        (b"x-forwarded-for", forwarded_for),
+        (b"x-forwarded-proto", b"https" if tls else b"http"),
+        (b"x-envoy-external-address", address),
+        (b"x-request-id", made),
+    )
+    if _SET_AT_EDGE.isdisjoint(index):
+        headers.extend(fields)
+    else:
+        for name, value in fields:
+            headers.set(name, value)
     return made
 
 
@@ -144,6 +158,8 @@ def strip_response_hops(head: ResponseHead) -> None:
     """Remove hop-by-hop fields of a response; the codec writes its own."""
     headers = head.headers
     index = headers.index
+    if _HOPS.isdisjoint(index):
+        return
     nominated = index.get(b"connection")
     if nominated is not None:
         _remove_nominated(headers, nominated)
