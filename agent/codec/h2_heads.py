@@ -25,11 +25,13 @@ Field = tuple[bytes, bytes]
 _COLON: Final = 0x3A
 _METHODS: Final = frozenset((b"GET", b"POST", b"PUT", b"DELETE", b"HEAD", b"OPTIONS", b"PATCH", b"TRACE"))
 _SCHEMES: Final = frozenset((b"http", b"https"))
+_USUAL: Final = frozenset((b":method", b":scheme", b":authority", b":path"))
 _PSEUDO: Final = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
 _NAME_BYTES: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz\n"
 _VALUE_BYTES: Final = TEXT + b"\n"
-_EDGE: Final = re.compile(rb"(?:^|\n)[ \t]|[ \t](?:\n|$)")
+_BLANK_AT_EDGE: Final = re.compile(rb"(?m)^[ \t]|[ \t]$").search
 _CONNECTION: Final = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
+_SPECIAL: Final = frozenset((b"te", b"content-length", b"expect"))
 _DROP: Final = _CONNECTION | {b"host", b"http2-settings"}
 _DROP_RESPONSE: Final = _CONNECTION | {b"http2-settings"}
 _FIELD_COST: Final = 4  # colon, space and line end of the same field in HTTP/1
@@ -38,6 +40,43 @@ _MAX_DIGITS: Final = 18
 
 def read_request(fields: Sequence[Field], limits: Http2Limits, counts: dict[str, int], *, end: bool) -> RequestHead:
     """The request that a header block makes; see `agent.codec.http2.HeadReceived`. Raises ProtocolError."""
+    pseudo = dict(fields[:4])
+    if pseudo.keys() != _USUAL or (len(fields) > 4 and fields[4][0][:1] == b":"):
+        pseudo = _pseudo(fields)
+    headers, size = read_fields(fields[len(pseudo) :], limits)
+    size += len(b"".join(pseudo.values()))
+    if size > limits.max_head_bytes:
+        raise ProtocolError(431, "head_too_large")
+    method = pseudo.get(b":method", b"")
+    if method not in _METHODS and not is_token(method):
+        raise ProtocolError(400, "bad_method")
+    index = headers.index
+    authority = _authority(pseudo, headers)
+    request = RequestHead.__new__(RequestHead)
+    request.method = method
+    request.headers = headers
+    request.version = b"2"
+    request.authority = authority
+    request.content_length = 0 if end else CHUNKED
+    request.keep_alive = True
+    request.expect_continue = False
+    request.upgrade = None
+    request.size = size
+    if method != b"CONNECT":
+        request.path, request.scheme = _path_and_scheme(pseudo, method)
+        if len(pseudo) > 4 and b":protocol" in pseudo:
+            raise ProtocolError(400, "protocol_without_connect")
+    else:
+        _connect(request, pseudo)
+    request.target = request.path
+    if not _SPECIAL.isdisjoint(index):
+        _judge_special(request, end=end)
+    if limits.underscores != "allow":
+        check_underscores(headers, limits, counts)
+    return request
+
+
+def _pseudo(fields: Sequence[Field]) -> dict[bytes, bytes]:
     pseudo: dict[bytes, bytes] = {}
     for name, value in fields:
         if not name or name[0] != _COLON:
@@ -47,54 +86,39 @@ def read_request(fields: Sequence[Field], limits: Http2Limits, counts: dict[str,
         pseudo[name] = value
     if not pseudo.keys() <= _PSEUDO:
         raise ProtocolError(400, "pseudo_header")
-    headers, size = read_fields(fields[len(pseudo) :], limits)
-    size += sum(map(len, pseudo.values()))
-    if size > limits.max_head_bytes:
-        raise ProtocolError(431, "head_too_large")
-    method = pseudo.get(b":method", b"")
-    if method not in _METHODS and not is_token(method):
-        raise ProtocolError(400, "bad_method")
-    index = headers.index
-    authority = _authority(pseudo, headers)
+    return pseudo
+
+
+def _connect(request: RequestHead, pseudo: dict[bytes, bytes]) -> None:
+    """CONNECT (RFC 9113 8.5) has no path and no scheme; with a :protocol (RFC 8441) it has both."""
     protocol = pseudo.get(b":protocol")
-    if method == b"CONNECT" and protocol is None:
-        if b":path" in pseudo or b":scheme" in pseudo:
-            raise ProtocolError(400, "pseudo_header")
-        path, scheme = b"", b"http"
-        if not is_host_port(authority):
-            raise ProtocolError(400, "bad_target_form")
-    else:
-        if protocol is not None and (method != b"CONNECT" or not is_token(protocol)):
+    if protocol is not None:
+        if not is_token(protocol):
             raise ProtocolError(400, "protocol_without_connect")
-        path, scheme = _path_and_scheme(pseudo, method)
+        request.path, request.scheme = _path_and_scheme(pseudo, request.method)
+        request.upgrade = protocol.lower()
+        return
+    if b":path" in pseudo or b":scheme" in pseudo:
+        raise ProtocolError(400, "pseudo_header")
+    if not is_host_port(request.authority):
+        raise ProtocolError(400, "bad_target_form")
+    request.path, request.scheme = request.authority, b"http"
+
+
+def _judge_special(request: RequestHead, *, end: bool) -> None:
+    """Fields that say how the message is to be read."""
+    index = request.headers.index
     te = index.get(b"te")
     if te is not None and te.lower() != b"trailers":
         raise ProtocolError(400, "bad_te")
-    length = 0 if end else CHUNKED
     if b"content-length" in index:
-        length = _length(index[b"content-length"])
-        if end and length:
+        request.content_length = _length(index[b"content-length"])
+        if end and request.content_length:
             raise ProtocolError(400, "content_length_mismatch")
-    expects = False
     if b"expect" in index:
         if index[b"expect"].lower() != b"100-continue":
             raise ProtocolError(417, "bad_expectation")
-        expects = True
-    if limits.underscores != "allow":
-        check_underscores(headers, limits, counts)
-    return RequestHead(
-        method,
-        path or authority,
-        headers,
-        version=b"2",
-        scheme=scheme,
-        authority=authority,
-        path=path or authority,
-        content_length=length,
-        expect_continue=expects,
-        upgrade=protocol.lower() if protocol is not None else None,
-        size=size,
-    )
+        request.expect_continue = True
 
 
 def _authority(pseudo: dict[bytes, bytes], headers: Headers) -> bytes:
@@ -172,7 +196,7 @@ def read_fields(fields: Sequence[Field], limits: Http2Limits) -> tuple[Headers, 
     if (
         value_text.translate(None, _VALUE_BYTES)
         or value_text.count(b"\n") != len(fields) - 1
-        or _EDGE.search(value_text) is not None
+        or (_BLANK_AT_EDGE(value_text) is not None)
     ):
         raise ProtocolError(400, "bad_field_value")
     headers = Headers.__new__(Headers)
