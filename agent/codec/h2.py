@@ -31,6 +31,7 @@ from agent.codec.http2 import (
     ENHANCE_YOUR_CALM,
     NO_ERROR,
     PROTOCOL_ERROR,
+    REFUSED_STREAM,
     DataReceived,
     Event,
     GoAwayReceived,
@@ -73,28 +74,42 @@ class ReferenceConnection:
     def __init__(self, limits: Http2Limits, clock: Callable[[], float], *, server: bool) -> None:
         self._limits = limits
         self._server = server
-        self._gate = FrameGate(clock, limits.max_head_bytes, preface=_PREFACE if server else 0)
-        self._core = h2.connection.H2Connection(h2.config.H2Configuration(client_side=not server, header_encoding=None))
-        settings: dict[Any, int] = {
+        self._gate = FrameGate(clock, limits.max_head_bytes, server=server)
+        # h2_heads.py judges fields: h2 would end the connection for a malformed message
+        config = h2.config.H2Configuration(
+            client_side=not server,
+            header_encoding=None,
+            validate_inbound_headers=False,
+            normalize_inbound_headers=False,
+        )
+        self._core = h2.connection.H2Connection(config)
+        told: dict[Any, int] = {
             _Code.HEADER_TABLE_SIZE: _ENCODER_TABLE,
             _Code.INITIAL_WINDOW_SIZE: limits.stream_window,
-            # The library ends the connection beyond its limit, so it stands far behind the one that costs a request.
-            _Code.MAX_HEADER_LIST_SIZE: 4 * limits.max_head_bytes + 64 * 1024,
+            _Code.MAX_HEADER_LIST_SIZE: limits.max_head_bytes,
             _Code.ENABLE_PUSH: 0,
         }
         if server:
-            settings[_Code.MAX_CONCURRENT_STREAMS] = limits.max_concurrent_streams
-            settings[_Code.ENABLE_CONNECT_PROTOCOL] = 1
-        self._core.local_settings = h2.settings.Settings(client=not server, initial_values=settings)
+            told[_Code.MAX_CONCURRENT_STREAMS] = limits.max_concurrent_streams
+            told[_Code.ENABLE_CONNECT_PROTOCOL] = 1
+        self._core.local_settings = h2.settings.Settings(client=not server, initial_values=told)
         self._core.initiate_connection()
+        # h2 would end the connection beyond the limits that it knows; beyond those told to the peer, a stream ends.
+        held = {code: value for code, value in told.items() if code != _Code.MAX_CONCURRENT_STREAMS}
+        self._core.local_settings = h2.settings.Settings(client=not server, initial_values=held)
+        self._core.decoder.max_header_list_size = 4 * limits.max_head_bytes + 64 * 1024
         client, mine = h2.connection.ConnectionState.CLIENT_OPEN, h2.connection.ConnectionState.SERVER_OPEN
         self._open_state = mine if server else client
         self._core.increment_flow_control_window(limits.connection_window - 65535)
         self._streams: dict[int, _Stream] = {}
         self._ready: deque[int] = deque()
         """Streams with something to send, in the order of their turns."""
+        self._in = b""
+        self._preface = _PREFACE if server else 0
         self._out = b""
         self._closed = False
+        self._gone = False  # the peer takes no new streams
+        self._refusing = False  # nor do we
         self._highest = 0
         self.failed = ""
         self.counts: dict[str, int] = {}
@@ -117,22 +132,42 @@ class ReferenceConnection:
             self._fail(reason, self._gate.code)
             return events
         self._gate.padding.clear()  # h2 counts it among what it asks back
-        self._out += self._core.data_to_send()  # a GOAWAY would drop it
+        for piece in self._split(data):
+            if not self._receive(piece, events):
+                break
+        return events
+
+    def _receive(self, piece: bytes, events: list[Event]) -> bool:
         try:
-            given = self._core.receive_data(data)
+            given = self._core.receive_data(piece)
         except h2.exceptions.DenialOfServiceError:
-            self._fail("head_flood", ENHANCE_YOUR_CALM)
-            return events
+            self._break("head_flood", ENHANCE_YOUR_CALM)
+            return False
         except h2.exceptions.ProtocolError as error:
-            code = int(getattr(error, "error_code", PROTOCOL_ERROR))
-            fresh = self._server and not self._highest
-            self._fail("bad_preface" if fresh else "protocol_error", code or PROTOCOL_ERROR)
-            return events
-        self._core.encoder.header_table_size = min(self._core.encoder.header_table_size, _ENCODER_TABLE)
+            self._break("protocol_error", int(getattr(error, "error_code", PROTOCOL_ERROR)) or PROTOCOL_ERROR)
+            return False
         for event in given:
             if not self._closed:
                 self._take(event, events)
-        return events
+        self._out += self._core.data_to_send()
+        return not self._closed
+
+    def _split(self, data: bytes) -> list[bytes]:
+        """Frame by frame: where one is refused, h2 forgets what those before it in the same bytes have said."""
+        data = self._in + data
+        pieces = []
+        position = 0
+        if self._preface and len(data) >= self._preface:
+            pieces.append(data[: self._preface])
+            position, self._preface = self._preface, 0
+        while not self._preface and len(data) - position >= 9:
+            end = position + 9 + int.from_bytes(data[position : position + 3], "big")
+            if end > len(data):
+                break
+            pieces.append(data[position:end])
+            position = end
+        self._in = data[position:]
+        return pieces
 
     def _take(self, event: Any, events: list[Event]) -> None:
         if isinstance(event, h2.events.RequestReceived):
@@ -154,12 +189,18 @@ class ReferenceConnection:
         elif isinstance(event, h2.events.ConnectionTerminated):
             # h2 takes nothing to send any more, though open streams are to be answered (RFC 9113 6.8)
             self._core.state_machine.state = self._open_state
+            self._gone = True
             events.append(GoAwayReceived(event.last_stream_id or 0, int(event.error_code or 0)))
         elif isinstance(event, h2.events.PingAckReceived):
             events.append(PongReceived(event.ping_data))
 
     def _request(self, event: h2.events.RequestReceived, events: list[Event]) -> None:
         number = event.stream_id
+        if self._refusing or len(self._streams) >= self._limits.max_concurrent_streams:
+            self._count("stream_after_goaway" if self._refusing else "too_many_streams")
+            self._reset(number, REFUSED_STREAM)
+            self._charge()
+            return
         self._highest = max(self._highest, number)
         end = event.stream_ended is not None
         try:
@@ -230,10 +271,18 @@ class ReferenceConnection:
 
     def _settings(self, events: list[Event]) -> None:
         remote = self._core.remote_settings
+        self._bound_encoder()
         self.max_streams = min(remote.max_concurrent_streams, _NO_LIMIT)
         self.extended_connect = remote.get(_Code.ENABLE_CONNECT_PROTOCOL, 0) == 1
         self._wake(0)
         events.append(SettingsReceived())
+
+    def _bound_encoder(self) -> None:
+        """The peer offers a table of up to 4 GiB (RFC 7541 4.2 lets us use less)."""
+        encoder = self._core.encoder
+        if encoder.header_table_size > _ENCODER_TABLE:
+            encoder.header_table_size = _ENCODER_TABLE
+            encoder.table_size_changes = sorted({min(*encoder.table_size_changes, _ENCODER_TABLE), _ENCODER_TABLE})
 
     def _reset_bad(self, number: int, reason: str, events: list[Event]) -> None:
         self._count(reason)
@@ -248,11 +297,15 @@ class ReferenceConnection:
             self._fail(reason, self._gate.code)
 
     def _fail(self, reason: str, code: int) -> None:
-        """The connection is dead: what h2 has queued goes out, a GOAWAY of ours last, unless h2 has written one."""
+        """The connection is dead: what h2 has queued goes out, a GOAWAY last."""
+        self._out += self._core.data_to_send()
+        self._break(reason, code)
+
+    def _break(self, reason: str, code: int) -> None:
+        """h2 has given up: a GOAWAY of ours in the place of its own."""
         self.failed = reason
         self._count(reason)
         self._closed = True
-        self._out += self._core.data_to_send()
         goaway = self._highest.to_bytes(4, "big") + code.to_bytes(4, "big")
         self._out += b"\0\0\x08\x07\0\0\0\0\0" + goaway
 
@@ -332,7 +385,7 @@ class ReferenceConnection:
 
     def open_stream(self, head: RequestHead, *, end: bool) -> int:
         fields = request_fields(head)
-        if self._closed:
+        if self._closed or self._gone:
             return 0
         try:
             number = self._core.get_next_available_stream_id()
@@ -407,6 +460,7 @@ class ReferenceConnection:
 
     def goaway(self, code: int = NO_ERROR) -> None:
         if not self._closed:
+            self._refusing = True
             self._out += self._core.data_to_send()
             self._out += b"\0\0\x08\x07\0\0\0\0\0" + self._highest.to_bytes(4, "big") + code.to_bytes(4, "big")
 

@@ -26,6 +26,7 @@ from agent.codec.http2 import (
     ENHANCE_YOUR_CALM,
     NO_ERROR,
     PROTOCOL_ERROR,
+    REFUSED_STREAM,
     DataReceived,
     Event,
     GoAwayReceived,
@@ -38,10 +39,10 @@ from agent.codec.http2 import (
 )
 from agent.codec.message import ProtocolError, RequestHead, ResponseHead
 
-_PREFACE: Final = 24
 _MAX_INTERIM: Final = 32
 _ENABLE_PUSH, _MAX_STREAMS, _WINDOW, _MAX_HEAD, _CONNECT = 2, 3, 4, 6, 8
 _DEFAULT_STREAMS: Final = 100  # until the peer's SETTINGS have come
+_NO_LIMIT: Final = 2**31 - 1
 _CONTROL: Final = 16 * 1024
 
 
@@ -53,6 +54,7 @@ class FastConnection:
         "_core",
         "_ending",
         "_gate",
+        "_greeted",
         "_limits",
         "_methods",
         "_out",
@@ -66,7 +68,7 @@ class FastConnection:
     def __init__(self, limits: Http2Limits, clock: Callable[[], float], *, server: bool) -> None:
         self._limits = limits
         self._server = server
-        self._gate = FrameGate(clock, limits.max_head_bytes, preface=_PREFACE if server else 0)
+        self._gate = FrameGate(clock, limits.max_head_bytes, server=server)
         # The library's own limits end the connection: they stand far behind those that cost a request only.
         self._core = ngh2.Connection(
             ngh2.Role.SERVER if server else ngh2.Role.CLIENT,
@@ -91,6 +93,7 @@ class FastConnection:
         """Streams that were reset by the peer or by us, until the library has forgotten them."""
         self._out = b""
         self._closed = False
+        self._greeted = False
         self.failed = ""
         self.counts: dict[str, int] = {}
         self.max_streams = _DEFAULT_STREAMS
@@ -121,7 +124,7 @@ class FastConnection:
             return events
         except ngh2.NGH2Error:
             self._collect(events)
-            self._break("bad_preface" if self._server and not self._methods else "protocol_error", PROTOCOL_ERROR)
+            self._break("protocol_error", PROTOCOL_ERROR)
             return events
         self._collect(events)
         if gate.padding:
@@ -131,6 +134,7 @@ class FastConnection:
         # a GOAWAY of the library's own is told once it is pulled, and it goes before any data
         if core.want_write and len(self._out) < _CONTROL:
             self._out += self._pull(_CONTROL)
+            self._collect(events)  # so are resets of its own
         return events
 
     def _collect(self, events: list[Event]) -> None:
@@ -207,9 +211,10 @@ class FastConnection:
             self._gate.closed(number)
         else:  # the library's own reset, perhaps of a stream that was never given out
             self._gate.was_reset(number)
-            self._count("malformed_message")
+            reason = "too_many_streams" if event.error_code == REFUSED_STREAM else "malformed_message"
+            self._count(reason)
             if known is not None:
-                events.append(StreamReset(number, event.error_code, False, "malformed_message"))
+                events.append(StreamReset(number, event.error_code, False, reason))
             self._charge()
 
     def _rarer(self, event: ngh2.Event, events: list[Event]) -> None:
@@ -233,7 +238,10 @@ class FastConnection:
             events.append(GoAwayReceived(event.last_stream_id, event.error_code))
         elif isinstance(event, ngh2.SettingsReceived):
             settings = event.settings
-            self.max_streams = settings.get(_MAX_STREAMS, self.max_streams if self.extended_connect else 2**31 - 1)
+            self.max_streams = min(
+                settings.get(_MAX_STREAMS, self.max_streams if self._greeted else _NO_LIMIT), _NO_LIMIT
+            )
+            self._greeted = True
             self.extended_connect = self.extended_connect or settings.get(_CONNECT) == 1
             events.append(SettingsReceived())
         elif isinstance(event, ngh2.PingAcknowledged):

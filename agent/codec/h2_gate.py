@@ -3,8 +3,8 @@
 What costs a peer little and us more is paid from token buckets, one for resets, one for frames that do nothing, one for
 window updates. The engines judge what frames mean; this only counts them and bounds header blocks.
 
-Reasons: first_frame_not_settings, frame_too_large, priority_on_stream_0, stream_closed, rapid_reset, control_flood,
-window_update_flood, continuation_flood.
+Reasons: bad_preface, first_frame_not_settings, frame_too_large, priority_on_stream_0, stream_closed, rapid_reset,
+control_flood, window_update_flood, continuation_flood.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ _END_STREAM: Final = 0x1
 _ACK: Final = 0x1
 _END_HEADERS: Final = 0x4
 _PADDED: Final = 0x8
+_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _MAX_FRAME: Final = 16384  # what our SETTINGS leave in force (RFC 9113 6.5.2)
 
 # A browser or a gRPC client cancels now and then; Envoy ends a connection at 500 streams of which half are reset
@@ -75,6 +76,7 @@ class FrameGate:
         "_left",
         "_max_block",
         "_part",
+        "_preface",
         "_resets",
         "_server",
         "_streams",
@@ -84,8 +86,9 @@ class FrameGate:
         "padding",
     )
 
-    def __init__(self, clock: Callable[[], float], max_head_bytes: int, *, preface: int) -> None:
-        self._left = preface
+    def __init__(self, clock: Callable[[], float], max_head_bytes: int, *, server: bool) -> None:
+        self._preface = _PREFACE if server else b""
+        self._left = 0
         self._part = b""
         self._fresh = True
         self._max_block = 4 * max_head_bytes + _MAX_FRAME
@@ -94,7 +97,7 @@ class FrameGate:
         self._resets = _Bucket(*_RESETS, clock)
         self._controls = _Bucket(*_CONTROLS, clock)
         self._updates = _Bucket(*_UPDATES, clock)
-        self._server = preface > 0
+        self._server = server
         self._highest = 0
         self._streams: set[int] = set()
         self._forgiven: deque[int] = deque()
@@ -127,6 +130,11 @@ class FrameGate:
         if self._part:
             data = self._part + data
             self._part = b""
+        if self._preface:
+            expected, self._preface = self._preface[: len(data)], self._preface[len(data) :]
+            if not data.startswith(expected):
+                return "bad_preface"
+            data = data[len(expected) :]
         position = self._left
         end = len(data)
         while end - position >= 9:

@@ -31,7 +31,7 @@ class FakeClock:
 
 
 def server_gate(clock: FakeClock | None = None, max_head_bytes: int = 61440) -> FrameGate:
-    gate = FrameGate(clock or FakeClock(), max_head_bytes, preface=len(PREFACE))
+    gate = FrameGate(clock or FakeClock(), max_head_bytes, server=True)
     assert gate.check(PREFACE + settings()) == ""
     return gate
 
@@ -48,10 +48,18 @@ def spent(gate: FrameGate, piece: bytes) -> tuple[int, str]:
     raise AssertionError("never refused")
 
 
-@pytest.mark.parametrize("preface", [0, len(PREFACE)])
-def test_the_first_frame_is_settings(preface: int) -> None:
-    gate = FrameGate(FakeClock(), 1000, preface=preface)
-    assert gate.check(bytes(preface) + ping()) == "first_frame_not_settings"
+def test_the_preface_is_read_to_its_last_byte() -> None:
+    for size in (1, 10, 24):
+        gate = FrameGate(FakeClock(), 1000, server=True)
+        wrong = PREFACE[:-1] + b"x"
+        reasons = [gate.check(wrong[at : at + size]) for at in range(0, len(wrong), size)]
+        assert (any(reasons), reasons[-1]) == (True, "bad_preface")
+
+
+@pytest.mark.parametrize("server", [True, False])
+def test_the_first_frame_is_settings(server: bool) -> None:
+    gate = FrameGate(FakeClock(), 1000, server=server)
+    assert gate.check((PREFACE if server else b"") + ping()) == "first_frame_not_settings"
     assert gate.code == PROTOCOL_ERROR
 
 
@@ -109,7 +117,7 @@ def test_late_frames_of_a_stream_that_we_have_reset_are_forgiven_for_a_while() -
 
 
 def test_a_client_s_gate_leaves_stream_numbers_to_the_engine() -> None:
-    gate = FrameGate(FakeClock(), 1000, preface=0)
+    gate = FrameGate(FakeClock(), 1000, server=False)
     gate.check(settings() + head(5))
     assert gate.check(head(3)) == ""
 
@@ -207,7 +215,7 @@ def test_any_cutting_of_the_stream_is_read_alike() -> None:
     stream = PREFACE + settings((3, 10)) + head(1, flags=0) + frame(CONTINUATION, END_HEADERS, 1, b"xyz")
     stream += data(1, b"body", padding=2) + ping(ack=True) + head(3) + frame(PRIORITY, 0, 0, bytes(5))
     for size in (1, 2, 3, 9, 10, 17):
-        gate = FrameGate(FakeClock(), 1000, preface=len(PREFACE))
+        gate = FrameGate(FakeClock(), 1000, server=True)
         reasons = [gate.check(stream[at : at + size]) for at in range(0, len(stream), size)]
         assert next(reason for reason in reasons if reason) == "priority_on_stream_0"
         assert gate.padding == [(1, 3)]
