@@ -16,6 +16,7 @@ from agent.codec.message import CHUNKED, END, End, RequestHead, ResponseHead
 from agent.dataplane import Cuttable, Dataplane, Downstream
 from agent.exchange import faults
 from agent.exchange.exchange import exchange
+from agent.exchange.faults import ProxyFault
 from agent.multiplex import Multiplexed, MuxStream
 from agent.stream_transport import StreamTransport
 from mesh import config
@@ -107,9 +108,11 @@ class Http2Stream(MuxStream):
             self._connection.finished(self)
             return
         self.timed_out = True
+        trying = self.attempt is not None
         if self.attempt is not None:
             self.attempt.cancel()
-        self.fail(faults.late(*self.lateness))
+        if self.started or not trying:  # else the try's end is heard, and the client can still be told
+            self.fail(faults.late(*self.lateness))
 
     def hung_up(self) -> bool:
         """Never by itself: the connection's reader hears it first."""
@@ -159,7 +162,12 @@ class Http2Stream(MuxStream):
         """Wait for more of the request. Raises ProxyFault DC when the client gives up."""
         dataplane = self._connection.dataplane
         self.deadline = min(dataplane.now + self._idle, self._request_by)
-        await self.arrival()
+        try:
+            await self.arrival()
+        except ProxyFault:
+            if self.timed_out:
+                self.fault = None  # told once; the answer to it may be written
+            raise
         self.deadline = dataplane.now + self._silence
 
     # Response
@@ -218,6 +226,8 @@ class Http2Stream(MuxStream):
     def abandon(self) -> None:
         """Reset the stream: the response cannot be completed, and the client must see that."""
         self._held, self._held_head = b"", None
+        if self.started and not self.over:
+            self.mux.outbox.flush()  # what was said before is seen before the reset
         self.reset(INTERNAL_ERROR)
 
     def close(self) -> None:
