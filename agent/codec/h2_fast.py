@@ -26,7 +26,6 @@ from agent.codec.http2 import (
     ENHANCE_YOUR_CALM,
     NO_ERROR,
     PROTOCOL_ERROR,
-    REFUSED_STREAM,
     DataReceived,
     Event,
     GoAwayReceived,
@@ -40,10 +39,12 @@ from agent.codec.http2 import (
 from agent.codec.message import ProtocolError, RequestHead, ResponseHead
 
 _MAX_INTERIM: Final = 32
-_ENABLE_PUSH, _MAX_STREAMS, _WINDOW, _MAX_HEAD, _CONNECT = 2, 3, 4, 6, 8
+_ENABLE_PUSH, _MAX_STREAMS, _WINDOW, _MAX_HEAD, _CONNECT, _NO_PRIORITIES = 2, 3, 4, 6, 8, 9
 _DEFAULT_STREAMS: Final = 100  # until the peer's SETTINGS have come
 _NO_LIMIT: Final = 2**31 - 1
 _CONTROL: Final = 16 * 1024
+# Left to itself, the library sends the oldest stream's body to its end before the next one's.
+_TAKE_TURNS: Final = ngh2.Priority(urgency=3, incremental=True)
 
 
 class FastConnection:
@@ -82,7 +83,7 @@ class FastConnection:
         )
         settings = {_WINDOW: limits.stream_window, _MAX_HEAD: limits.max_head_bytes}
         if server:
-            settings |= {_MAX_STREAMS: limits.max_concurrent_streams, _CONNECT: 1}
+            settings |= {_MAX_STREAMS: limits.max_concurrent_streams, _CONNECT: 1, _NO_PRIORITIES: 1}
         else:
             settings |= {_ENABLE_PUSH: 0}
         self._core.initiate_connection(settings)
@@ -161,6 +162,10 @@ class FastConnection:
         except ProtocolError as error:
             self._refuse(number, error)
             return
+        try:
+            self._core.set_stream_priority(number, _TAKE_TURNS, ignore_client_signal=True)
+        except ngh2.StreamUnavailableError:
+            pass  # its reset came with it, and is told next
         self._methods[number] = []
         events.append(HeadReceived(number, head, event.end_stream))
 
@@ -211,10 +216,9 @@ class FastConnection:
             self._gate.closed(number)
         else:  # the library's own reset, perhaps of a stream that was never given out
             self._gate.was_reset(number)
-            reason = "too_many_streams" if event.error_code == REFUSED_STREAM else "malformed_message"
-            self._count(reason)
+            self._count("malformed_message")
             if known is not None:
-                events.append(StreamReset(number, event.error_code, False, reason))
+                events.append(StreamReset(number, event.error_code, False, "malformed_message"))
             self._charge()
 
     def _rarer(self, event: ngh2.Event, events: list[Event]) -> None:
