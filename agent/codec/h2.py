@@ -392,7 +392,7 @@ class ReferenceConnection:
             self._core.send_headers(number, fields, end_stream=end)
         except (h2.exceptions.NoAvailableStreamIDError, h2.exceptions.ProtocolError):
             return 0
-        self._streams[number] = _Stream(head.method)
+        self._streams[number] = _Stream(head.method if head.upgrade is None else b"CONNECT")
         if end:
             self._ended(number, _US)
         return number

@@ -54,11 +54,14 @@ class FastConnection:
         "_closed",
         "_core",
         "_ending",
+        "_events",
         "_gate",
         "_greeted",
         "_limits",
         "_methods",
         "_out",
+        "_peer_code",
+        "_peer_last",
         "_server",
         "counts",
         "extended_connect",
@@ -93,6 +96,10 @@ class FastConnection:
         self._ending: set[int] = set()
         """Streams that were reset by the peer or by us, until the library has forgotten them."""
         self._out = b""
+        self._events: list[Event] = []
+        """What came up while sending; told with the peer's next bytes."""
+        self._peer_last = _NO_LIMIT
+        self._peer_code = NO_ERROR
         self._closed = False
         self._greeted = False
         self.failed = ""
@@ -108,7 +115,7 @@ class FastConnection:
     # From the peer
 
     def receive_data(self, data: bytes) -> list[Event]:
-        events: list[Event] = []
+        events, self._events = self._events, []
         if self._closed:
             return events
         gate = self._gate
@@ -136,6 +143,8 @@ class FastConnection:
         if core.want_write and len(self._out) < _CONTROL:
             self._out += self._pull(_CONTROL)
             self._collect(events)  # so are resets of its own
+            events += self._events
+            self._events = []
         return events
 
     def _collect(self, events: list[Event]) -> None:
@@ -214,6 +223,8 @@ class FastConnection:
             self._gate.was_reset(number)
         elif event.error_code == NO_ERROR:
             self._gate.closed(number)
+        elif number > self._peer_last and not self._server:
+            return  # not processed by the peer, as its GOAWAY has told
         else:  # the library's own reset, perhaps of a stream that was never given out
             self._gate.was_reset(number)
             self._count("malformed_message")
@@ -239,6 +250,8 @@ class FastConnection:
             if self._methods.pop(event.stream_id, None) is not None:
                 events.append(StreamReset(event.stream_id, event.error_code, True))
         elif isinstance(event, ngh2.GoAwayReceived):
+            self._peer_last = event.last_stream_id
+            self._peer_code = event.error_code
             events.append(GoAwayReceived(event.last_stream_id, event.error_code))
         elif isinstance(event, ngh2.SettingsReceived):
             settings = event.settings
@@ -252,8 +265,10 @@ class FastConnection:
             events.append(PongReceived(event.opaque_data))
         elif isinstance(event, ngh2.ConnectionClosed):
             self._closed = True
-            if event.error_code != NO_ERROR:
-                self.failed = self.failed or "protocol_error"
+            # the library closes too when it has nothing left to do after the peer's GOAWAY, with its code
+            if event.error_code not in (NO_ERROR, self._peer_code) and not self.failed:
+                self.failed = "protocol_error"
+                self._count("protocol_error")
 
     def _charge(self) -> None:
         reason = self._gate.reset_forced()
@@ -302,12 +317,7 @@ class FastConnection:
             self._break("protocol_error", PROTOCOL_ERROR)
             return b""
         if not core.want_read:
-            for event in core.events():
-                if isinstance(event, ngh2.ConnectionClosed):
-                    self._closed = True
-                    if event.error_code != NO_ERROR and not self.failed:
-                        self.failed = "protocol_error"
-                        self._count("protocol_error")
+            self._collect(self._events)
         return out
 
     def open_stream(self, head: RequestHead, *, end: bool) -> int:
@@ -318,7 +328,7 @@ class FastConnection:
             number = self._core.send_request(fields, end_stream=end)
         except (ngh2.NoAvailableStreamIDError, ngh2.ConnectionClosingError, ngh2.ConnectionStateError):
             return 0
-        self._methods[number] = [head.method]
+        self._methods[number] = [head.method if head.upgrade is None else b"CONNECT"]
         return number
 
     def send_head(self, stream_id: int, head: ResponseHead, *, end: bool) -> None:
