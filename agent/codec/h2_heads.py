@@ -149,7 +149,7 @@ def read_response(
         if end and announced and not bodyless:
             raise ProtocolError(400, "content_length_mismatch")
         if not end:
-            length = announced
+            length = 0 if bodyless else announced
     if status < 200 and end:
         raise ProtocolError(400, "end_of_interim")
     if limits.underscores != "allow":
