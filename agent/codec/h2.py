@@ -42,7 +42,7 @@ from agent.codec.http2 import (
     StreamReset,
     TrailersReceived,
 )
-from agent.codec.message import ProtocolError, RequestHead, ResponseHead
+from agent.codec.message import CHUNKED, ProtocolError, RequestHead, ResponseHead
 
 _PREFACE: Final = 24
 _MAX_INTERIM: Final = 32
@@ -57,11 +57,12 @@ _Code = h2.settings.SettingCodes
 class _Stream:
     """Ours to send: pieces of body, and what ends it (True: END_STREAM, a list: trailers)."""
 
-    __slots__ = ("ended", "ending", "interim", "method", "queued", "waiting")
+    __slots__ = ("ended", "ending", "interim", "left", "method", "queued", "waiting")
 
     def __init__(self, method: bytes) -> None:
         self.method = method
         self.interim = 0
+        self.left = CHUNKED  # of the body that the peer has announced
         self.ended = 0  # bits: the peer, we
         self.waiting: deque[bytes] = deque()
         self.queued = 0
@@ -208,7 +209,8 @@ class ReferenceConnection:
         except ProtocolError as error:
             self._refuse(number, error)
             return
-        self._streams[number] = _Stream(head.method)
+        self._streams[number] = stream = _Stream(head.method)
+        stream.left = head.content_length
         events.append(HeadReceived(number, head, end))
 
     def _refuse(self, number: int, error: ProtocolError) -> None:
@@ -235,22 +237,33 @@ class ReferenceConnection:
         except ProtocolError as error:
             self._reset_bad(number, error.reason, events)
             return
+        if head.status >= 200 and head.content_length is not None:
+            stream.left = head.content_length
         events.append(HeadReceived(number, head, end))
 
     def _data(self, event: h2.events.DataReceived, events: list[Event]) -> None:
         number = event.stream_id
-        if number not in self._streams:
+        stream = self._streams.get(number)
+        end = event.stream_ended is not None
+        if stream is not None and stream.left != CHUNKED:
+            stream.left -= len(event.data)
+            if stream.left < 0 or (end and stream.left):
+                self._reset_bad(number, "content_length_mismatch", events)
+                stream = None
+        if stream is None:
             self.consume(number, event.flow_controlled_length)
             return
-        end = event.stream_ended is not None
         events.append(DataReceived(number, event.data, event.flow_controlled_length, end))
 
     def _trailers(self, event: h2.events.TrailersReceived, events: list[Event]) -> None:
         number = event.stream_id
-        if number not in self._streams:
+        stream = self._streams.get(number)
+        if stream is None:
             return
         try:
             trailers = read_trailers(_pairs(event.headers), self._limits, self.counts)
+            if stream.left not in (0, CHUNKED):
+                raise ProtocolError(400, "content_length_mismatch")
         except ProtocolError as error:
             self._reset_bad(number, error.reason, events)
             return
@@ -392,7 +405,7 @@ class ReferenceConnection:
             self._core.send_headers(number, fields, end_stream=end)
         except (h2.exceptions.NoAvailableStreamIDError, h2.exceptions.ProtocolError):
             return 0
-        self._streams[number] = _Stream(head.method)
+        self._streams[number] = _Stream(head.method if head.upgrade is None else b"CONNECT")
         if end:
             self._ended(number, _US)
         return number

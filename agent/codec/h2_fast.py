@@ -26,7 +26,6 @@ from agent.codec.http2 import (
     ENHANCE_YOUR_CALM,
     NO_ERROR,
     PROTOCOL_ERROR,
-    REFUSED_STREAM,
     DataReceived,
     Event,
     GoAwayReceived,
@@ -40,10 +39,12 @@ from agent.codec.http2 import (
 from agent.codec.message import ProtocolError, RequestHead, ResponseHead
 
 _MAX_INTERIM: Final = 32
-_ENABLE_PUSH, _MAX_STREAMS, _WINDOW, _MAX_HEAD, _CONNECT = 2, 3, 4, 6, 8
+_ENABLE_PUSH, _MAX_STREAMS, _WINDOW, _MAX_HEAD, _CONNECT, _NO_PRIORITIES = 2, 3, 4, 6, 8, 9
 _DEFAULT_STREAMS: Final = 100  # until the peer's SETTINGS have come
 _NO_LIMIT: Final = 2**31 - 1
 _CONTROL: Final = 16 * 1024
+# Left to itself, the library sends the oldest stream's body to its end before the next one's.
+_TAKE_TURNS: Final = ngh2.Priority(urgency=3, incremental=True)
 
 
 class FastConnection:
@@ -53,11 +54,14 @@ class FastConnection:
         "_closed",
         "_core",
         "_ending",
+        "_events",
         "_gate",
         "_greeted",
         "_limits",
         "_methods",
         "_out",
+        "_peer_code",
+        "_peer_last",
         "_server",
         "counts",
         "extended_connect",
@@ -82,7 +86,7 @@ class FastConnection:
         )
         settings = {_WINDOW: limits.stream_window, _MAX_HEAD: limits.max_head_bytes}
         if server:
-            settings |= {_MAX_STREAMS: limits.max_concurrent_streams, _CONNECT: 1}
+            settings |= {_MAX_STREAMS: limits.max_concurrent_streams, _CONNECT: 1, _NO_PRIORITIES: 1}
         else:
             settings |= {_ENABLE_PUSH: 0}
         self._core.initiate_connection(settings)
@@ -92,6 +96,10 @@ class FastConnection:
         self._ending: set[int] = set()
         """Streams that were reset by the peer or by us, until the library has forgotten them."""
         self._out = b""
+        self._events: list[Event] = []
+        """What came up while sending; told with the peer's next bytes."""
+        self._peer_last = _NO_LIMIT
+        self._peer_code = NO_ERROR
         self._closed = False
         self._greeted = False
         self.failed = ""
@@ -107,7 +115,7 @@ class FastConnection:
     # From the peer
 
     def receive_data(self, data: bytes) -> list[Event]:
-        events: list[Event] = []
+        events, self._events = self._events, []
         if self._closed:
             return events
         gate = self._gate
@@ -135,6 +143,8 @@ class FastConnection:
         if core.want_write and len(self._out) < _CONTROL:
             self._out += self._pull(_CONTROL)
             self._collect(events)  # so are resets of its own
+            events += self._events
+            self._events = []
         return events
 
     def _collect(self, events: list[Event]) -> None:
@@ -161,6 +171,10 @@ class FastConnection:
         except ProtocolError as error:
             self._refuse(number, error)
             return
+        try:
+            self._core.set_stream_priority(number, _TAKE_TURNS, ignore_client_signal=True)
+        except ngh2.StreamUnavailableError:
+            pass  # its reset came with it, and is told next
         self._methods[number] = []
         events.append(HeadReceived(number, head, event.end_stream))
 
@@ -209,12 +223,13 @@ class FastConnection:
             self._gate.was_reset(number)
         elif event.error_code == NO_ERROR:
             self._gate.closed(number)
+        elif number > self._peer_last and not self._server:
+            return  # not processed by the peer, as its GOAWAY has told
         else:  # the library's own reset, perhaps of a stream that was never given out
             self._gate.was_reset(number)
-            reason = "too_many_streams" if event.error_code == REFUSED_STREAM else "malformed_message"
-            self._count(reason)
+            self._count("malformed_message")
             if known is not None:
-                events.append(StreamReset(number, event.error_code, False, reason))
+                events.append(StreamReset(number, event.error_code, False, "malformed_message"))
             self._charge()
 
     def _rarer(self, event: ngh2.Event, events: list[Event]) -> None:
@@ -235,6 +250,8 @@ class FastConnection:
             if self._methods.pop(event.stream_id, None) is not None:
                 events.append(StreamReset(event.stream_id, event.error_code, True))
         elif isinstance(event, ngh2.GoAwayReceived):
+            self._peer_last = event.last_stream_id
+            self._peer_code = event.error_code
             events.append(GoAwayReceived(event.last_stream_id, event.error_code))
         elif isinstance(event, ngh2.SettingsReceived):
             settings = event.settings
@@ -248,8 +265,10 @@ class FastConnection:
             events.append(PongReceived(event.opaque_data))
         elif isinstance(event, ngh2.ConnectionClosed):
             self._closed = True
-            if event.error_code != NO_ERROR:
-                self.failed = self.failed or "protocol_error"
+            # the library closes too when it has nothing left to do after the peer's GOAWAY, with its code
+            if event.error_code not in (NO_ERROR, self._peer_code) and not self.failed:
+                self.failed = "protocol_error"
+                self._count("protocol_error")
 
     def _charge(self) -> None:
         reason = self._gate.reset_forced()
@@ -298,12 +317,7 @@ class FastConnection:
             self._break("protocol_error", PROTOCOL_ERROR)
             return b""
         if not core.want_read:
-            for event in core.events():
-                if isinstance(event, ngh2.ConnectionClosed):
-                    self._closed = True
-                    if event.error_code != NO_ERROR and not self.failed:
-                        self.failed = "protocol_error"
-                        self._count("protocol_error")
+            self._collect(self._events)
         return out
 
     def open_stream(self, head: RequestHead, *, end: bool) -> int:
@@ -314,7 +328,7 @@ class FastConnection:
             number = self._core.send_request(fields, end_stream=end)
         except (ngh2.NoAvailableStreamIDError, ngh2.ConnectionClosingError, ngh2.ConnectionStateError):
             return 0
-        self._methods[number] = [head.method]
+        self._methods[number] = [head.method if head.upgrade is None else b"CONNECT"]
         return number
 
     def send_head(self, stream_id: int, head: ResponseHead, *, end: bool) -> None:

@@ -165,13 +165,15 @@ def read_response(
     headers, size = read_fields(fields[1:], limits)
     status = int(code)
     length: int = 0 if end else CHUNKED
+    if status < 200 or (method == b"CONNECT" and status < 300):
+        headers.remove(b"content-length")  # it means nothing there (RFC 9110 8.6, 9.3.6)
     if b"content-length" in headers.index:
         announced = _length(headers.index[b"content-length"])
         bodyless = method == b"HEAD" or status in (204, 304)
         if end and announced and not bodyless:
             raise ProtocolError(400, "content_length_mismatch")
         if not end:
-            length = announced
+            length = 0 if bodyless else announced
     if status < 200 and end:
         raise ProtocolError(400, "end_of_interim")
     if limits.underscores != "allow":

@@ -91,12 +91,14 @@ class Outbox:
                     return
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.broken = True
-        except (
-            Exception
-        ) as exc:  # here nobody could catch it: between two passes it would stop all writes of the process
-            self.broken = True
-            self.error = exc
-            self._transport.reset()
+        except Exception as exc:
+            self._give_up(exc)
+
+    def _give_up(self, bug: Exception) -> None:
+        """Nobody could catch it: between two passes it would stop all writes, in a task all connections."""
+        self.broken = True
+        self.error = bug
+        self._transport.reset()
 
     def _start(self) -> None:
         try:
@@ -116,6 +118,8 @@ class Outbox:
                 self._transport.send_nowait(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.broken = True
+        except Exception as exc:
+            self._give_up(exc)
         finally:
             self._blocked = False
             self._unblocked.set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.codec.http2 import Http2Limits, StreamReset
+from agent.codec.http2 import StreamReset
 from tests.fake_http2_peer import (
     DATA,
     GET,
@@ -12,14 +12,12 @@ from tests.fake_http2_peer import (
     HEADERS,
     OK,
     POST,
-    PREFACE,
     RST_STREAM,
     FakeClient,
     FakeServer,
     data,
     frame,
     response,
-    settings,
     window_update,
 )
 
@@ -37,13 +35,6 @@ def test_a_malformed_request_is_counted_though_it_was_never_given_out() -> None:
     client = FakeClient("fast")
     assert client.take(client.headers(1, GET[:3])) == []
     assert client.codec.counts == {"malformed_message": 1}
-
-
-def test_a_stream_too_many_has_its_own_name() -> None:
-    client = FakeClient("fast", Http2Limits(max_concurrent_streams=1), greet=False)
-    client.take(PREFACE + settings())  # ours are not acknowledged yet: later it would cost the connection
-    client.take(client.headers(1, GET), client.headers(3, GET))
-    assert client.codec.counts == {"too_many_streams": 1}
 
 
 def test_a_failure_of_the_connection_ends_with_one_goaway() -> None:
