@@ -10,8 +10,7 @@ from agent.codec.headers import Headers
 from agent.codec.http2 import CANCEL, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM, Http2Limits
 from agent.codec.message import ResponseHead
 from mesh import config
-from tests.agent.downstream.test_http2 import web2
-from tests.h2_wire import H2Upstream, H2Wire, h2_client, h2_echo
+from tests.h2_wire import H2Upstream, H2Wire, h2_client, h2_echo, web2
 from tests.rig import serving, settle, until, web
 
 
