@@ -131,6 +131,7 @@ class FastConnection:
         # a GOAWAY of the library's own is told once it is pulled, and it goes before any data
         if core.want_write and len(self._out) < _CONTROL:
             self._out += self._pull(_CONTROL)
+            self._collect(events)  # a stream that the library resets for its message is closed by the pull
         return events
 
     def _collect(self, events: list[Event]) -> None:
