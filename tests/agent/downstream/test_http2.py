@@ -425,7 +425,7 @@ async def test_an_answer_that_the_client_does_not_take(
 # Draining
 
 
-async def test_a_drain_is_announced_and_lets_streams_finish() -> None:
+async def test_a_drain_is_announced_and_lets_streams_finish(autojump_clock: trio.testing.MockClock) -> None:
     held = Held()
     async with gateway(ScriptedUpstream(held.script)) as served, client_of(served) as client:
         stream = await client.begin(b"/last")
@@ -443,7 +443,7 @@ async def test_a_drain_is_announced_and_lets_streams_finish() -> None:
             assert client.goaways[-1] == (raced.number, NO_ERROR)
 
 
-async def test_a_drain_closes_what_is_idle() -> None:
+async def test_a_drain_closes_what_is_idle(autojump_clock: trio.testing.MockClock) -> None:
     async with gateway() as served, client_of(served) as client:
         await client.ask()
         assert await drain(served.dataplane, 30.0) == 0
