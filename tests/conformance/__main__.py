@@ -57,12 +57,16 @@ def _attacks(shared: Path) -> bool:
         print(f"codec {codec}", flush=True)
         agent = shlex.quote(str(BIN / "mesh-agent"))
         _run([score, "--agent", agent, "--codec", codec, "--suites", ",".join(suites)])
+        beside = [suite for suite in suites if suite != "http2_tls"]
+        _run(
+            ["-m", "tests.conformance.sidecar", "--cases", score.parent, "--codec", codec, "--suites", ",".join(beside)]
+        )
     return True
 
 
 def _run(arguments: list[str | Path]) -> None:
     sys.stdout.flush()
-    subprocess.run([sys.executable, "-B", *map(str, arguments)], check=False)
+    subprocess.run([sys.executable, "-B", *map(str, arguments)], cwd=ROOT, check=False)
 
 
 if __name__ == "__main__":
