@@ -305,6 +305,8 @@ class Http2Downstream(Multiplexed[Http2Stream]):
                     for stream in tuple(self.streams.values()):
                         if not stream.strand.task:
                             stream.strand.end()
+                    for stream in self.finishing:  # nobody will take the rest of these
+                        self.finished(stream)
         for reason, count in self.codec.counts.items():
             dataplane.stats.refused("codec", reason, count)
         if broken is not None:
