@@ -272,6 +272,11 @@ class Dataplane:
             self._next_deadline = timed.deadline
             self._sooner.set()
 
+    @property
+    def armed(self) -> int:
+        """How many tries have a deadline now."""
+        return len(self._armed)
+
     def disarm(self, timed: Timed) -> None:
         """The try is over."""
         self._armed.discard(timed)

@@ -71,6 +71,11 @@ class Connections:
         """Whether a connection may serve one client after another."""
         return self.config.proxy_protocol == "off"
 
+    @property
+    def queued(self) -> int:
+        """Requests that wait for a connection and have not been called."""
+        return len(self._waiting)
+
     def wake_all(self) -> None:
         """The limits have changed: whoever waits for a connection asks again."""
         for _ in range(len(self._waiting)):
