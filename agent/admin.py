@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import msgspec
 import trio
 
 from agent.cluster_status import cluster_lines, cluster_status
+from agent.dataplane import ClientSide, Downstream
 from agent.route.regex import compile_full
-from agent.task_tree import task_tree
+from agent.task_tree import exchanges_report, tree_report
 from agent.upstream.cluster import Cluster
 from mesh import config
 from mesh.errors import MeshError
@@ -24,7 +25,9 @@ from mesh.feed.node import Node
 from mesh.net.http import Request, Response
 from mesh.telemetry import log
 from mesh.telemetry.metrics import CONTENT_TYPE, Registry, Sample, number
+from mesh.telemetry.tasks import Report, exchange_line, tree_lines
 
+_MOST: Final = 1000  # tasks, and exchanges, that /tasks shows where nobody asks for more
 State: TypeAlias = Literal["LIVE", "PRE_INITIALIZING", "INITIALIZING", "DRAINING"]
 
 
@@ -70,6 +73,12 @@ class AgentView(Protocol):
         """The subscription: pilot, connected or not, versions acked and refused."""
 
     def certificates(self) -> Sequence[Certificate]: ...
+
+    def connections(self) -> Iterable[Downstream]:
+        """The clients' connections."""
+
+    def exchanges(self) -> Iterable[ClientSide]:
+        """The client's sides of exchanges, idle ones too."""
 
     def wall(self) -> float:
         """Seconds since the epoch."""
@@ -117,7 +126,11 @@ class Admin:
             "/server_info": ("GET", "version, state, uptime, node", self._server_info),
             "/stats": ("GET", "statistics; ?filter=RE&usedonly&format=text|json|prometheus", self._stats),
             "/stats/prometheus": ("GET", "statistics for Prometheus", self._prometheus),
-            "/tasks": ("GET", "the tree of tasks that are running", self._tasks),
+            "/tasks": (
+                "GET",
+                "tasks and exchanges under way; ?view=tree|exchanges&min_age=SECONDS&limit=N&format=text|json",
+                self._tasks,
+            ),
         }
 
     async def handle(self, request: Request) -> Response:
@@ -286,9 +299,22 @@ class Admin:
             log.set_level(level, component)
         return _text("".join(f"{component or 'all'}: {level}\n" for component, level in log.levels().items()))
 
+    # What is going on
+
     def _tasks(self, request: Request) -> Response:
+        form = _choice(request, "format", ("text", "json"))
+        view = _choice(request, "view", ("tree", "exchanges"))
+        limit = int(_number(request, "limit", _MOST))
+        min_age = _number(request, "min_age", 0)
+        now, sides = trio.current_time(), self._agent.exchanges()
         root = trio.lowlevel.current_root_task()
-        return _text("\n".join(task_tree(root)) + "\n" if root is not None else "")
+        if view == "exchanges" or root is None:
+            report = exchanges_report(sides, now, limit=limit, min_age=min_age)
+        else:
+            report = tree_report(root, self._agent.connections(), sides, now, limit=limit, min_age=min_age)
+        if form == "json":
+            return _json(report)
+        return _text("".join(f"{line}\n" for line in _report_lines(report)))
 
 
 # Refusing what a web page sends
@@ -336,6 +362,21 @@ def _choice(request: Request, key: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise _Refusal(400, f"{value!r} is no {key}; write one of {', '.join(choices)}")
     return value
+
+
+def _number(request: Request, key: str, default: int) -> float:
+    value = request.query.get(key, "")
+    if value and not re.fullmatch(r"\d{1,9}(\.\d+)?", value):
+        raise _Refusal(400, f"{value!r} is no {key}; write a number such as {key}={default}")
+    return float(value or default)
+
+
+def _report_lines(report: Report) -> Iterator[str]:
+    if report.tree is not None:
+        yield from tree_lines(report.tree)
+    yield from map(exchange_line, report.exchanges)
+    if remainder := report.remainder():
+        yield f"and {remainder}; ask for them with limit=N"
 
 
 def _time(seconds: float) -> str:

@@ -20,7 +20,7 @@ from agent.admin import Admin, Certificate, State
 from agent.bootstrap import Bootstrap
 from agent.certificates import shown_certificates, shown_secrets
 from agent.codec.message import Limits as CodecLimits
-from agent.dataplane import Dataplane
+from agent.dataplane import ClientSide, Dataplane, Downstream
 from agent.downstream.listeners import Listeners
 from agent.drain import drain
 from agent.exchange.access_log import AccessLogWriter
@@ -123,23 +123,23 @@ class Agent:
     async def _run(self, admin: trio.SocketListener, task_status: trio.TaskStatus[Ready | None]) -> None:
         async with trio.open_nursery() as services:
             self._services = services
-            services.start_soon(serve_http, admin, Admin(self).handle)
+            services.start_soon(serve_http, admin, Admin(self).handle, name="admin port")
             self._open_access_log(services)
             batch = self._dataplane.batch = WriteBatch(services)
             trio.lowlevel.add_instrument(batch)
             services.start_soon(Readiness().run)
             shuttle = self._dataplane.shuttle = make_shuttle()
             if shuttle is not None:
-                services.start_soon(shuttle.run)
+                services.start_soon(shuttle.run, name="relay of small messages")
             self._upkeep = Upkeep(
                 services,
                 dns_refresh_rate=self._bootstrap.settings.dns_refresh_rate,
                 on_failure=self._dns_failed,
                 on_verdict=self._judged,
             )
-            services.start_soon(self._dataplane.keep_deadlines)
-            services.start_soon(self._dataplane.credentials.keep_files)
-            services.start_soon(self._sweep)
+            services.start_soon(self._dataplane.keep_deadlines, name="deadlines of tries")
+            services.start_soon(self._dataplane.credentials.keep_files, name="certificate files")
+            services.start_soon(self._sweep, name="sweeper")
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
                     self._listeners = Listeners(
@@ -203,7 +203,7 @@ class Agent:
             self._log.warning("an access log operator is not served; it is written as -", operator=operator)
         self._dataplane.format_access_log = formatter
         self._dataplane.access_log = writer
-        services.start_soon(writer.run)
+        services.start_soon(writer.run, name="access log")
 
     async def _subscribe(self, services: trio.Nursery) -> None:
         state_path = Path(self._bootstrap.state_path) if self._bootstrap.state_path else None
@@ -219,8 +219,8 @@ class Agent:
         )
         self._reporter = Reporter(self, self._feed, self._stats, clock=self._clock, wall=self._wall)
         self._feed.on_session = self._reporter.wake
-        await services.start(self._feed.run)
-        services.start_soon(self._reporter.run)
+        await services.start(self._feed.run, name="feed")
+        services.start_soon(self._reporter.run, name="reports to the pilot")
         if self._needs_identity:
             self._keeper = IdentityKeeper(
                 self._feed,
@@ -232,11 +232,11 @@ class Agent:
                 server_alpn=_MESH_ALPN,
                 ttl=self._bootstrap.settings.certificate_ttl,
             )
-            services.start_soon(self._keeper.run)
+            services.start_soon(self._keeper.run, name="identity")
 
     async def _wait_live(self) -> Ready | None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._stop_waiting_when_told_to_leave, nursery.cancel_scope)
+            nursery.start_soon(self._stop_waiting_when_told_to_leave, nursery.cancel_scope, name="told to leave")
             await self._configured.wait()
             if self._needs_identity:
                 await self._wait_identified()
@@ -372,6 +372,14 @@ class Agent:
     def clusters(self) -> Iterable[Cluster]:
         """The living clusters."""
         return self._plan.clusters.values() if self._plan is not None else ()
+
+    def connections(self) -> Iterable[Downstream]:
+        """The clients' connections."""
+        return self._dataplane.connections
+
+    def exchanges(self) -> Iterable[ClientSide]:
+        """The client's sides of exchanges, idle ones too."""
+        return self._dataplane.exchanges
 
     def listeners(self) -> Mapping[str, str]:
         """Listener name to bound address."""

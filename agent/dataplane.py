@@ -65,8 +65,33 @@ class Timed(Cuttable, Protocol):
     def deadline(self) -> float: ...
 
 
+class Tries(Protocol):
+    """An exchange's way upstream, as `/tasks` sees it; deadlines in seconds of the injected clock."""
+
+    @property
+    def deadline(self) -> float:
+        """When the try in flight is cut."""
+
+    @property
+    def whole_deadline(self) -> float:
+        """When the route's timeout ends."""
+
+    def waits_for(self) -> str:
+        """One of mesh.telemetry.tasks.WAITS."""
+
+
 class ClientSide(Protocol):
-    """The client's side of one exchange, as the sweeper sees it."""
+    """The client's side of one exchange, as the sweeper and `/tasks` see it."""
+
+    downstream: Downstream
+    record: Record | None
+    """What is known of the exchange; None between two of them on an HTTP/1 connection."""
+    forward: Tries | None
+    """Its way upstream, while it is on it."""
+    bytes_in: int
+    bytes_out: int
+    complete: bool
+    tunnelled: bool
 
     attempt: Cuttable | None
     """What ends the try in flight, if there is one."""
@@ -82,6 +107,10 @@ class ClientSide(Protocol):
     def expire(self) -> None:
         """End the exchange: its deadline has passed."""
 
+    @property
+    def writing(self) -> bool:
+        """Whether the client has yet to take what was sent."""
+
     def hung_up(self) -> bool:
         """Whether the client has closed its connection; never blocks."""
 
@@ -94,6 +123,7 @@ class Downstream:
     ClientHello. `tls`: it came under TLS that ended here, `alpn` is what was agreed on ("" when nothing was). `peer` is
     who the client proved to be. `busy` is False only between exchanges, when the connection may be closed without loss.
     `drain` is set by a driver that has to say goodbye in its own words; without it, a connection is closed when idle.
+    `task` serves it.
     """
 
     __slots__ = (
@@ -111,6 +141,7 @@ class Downstream:
         "scope",
         "server_name",
         "source",
+        "task",
         "timed_out",
         "tls",
         "transport",
@@ -133,6 +164,7 @@ class Downstream:
         self.source: config.Workload | None = None
         self.client_cert = b""
         self.busy = True
+        self.task: trio.lowlevel.Task | None = None
         self.drain: Callable[[], None] | None = None
 
     def leave(self) -> None:
@@ -239,6 +271,11 @@ class Dataplane:
         if timed.deadline < self._next_deadline:
             self._next_deadline = timed.deadline
             self._sooner.set()
+
+    @property
+    def armed(self) -> int:
+        """How many tries have a deadline now."""
+        return len(self._armed)
 
     def disarm(self, timed: Timed) -> None:
         """The try is over."""

@@ -119,7 +119,7 @@ class FeedClient:
         task_status.started()
         async with trio.open_nursery() as nursery:
             if self._last_good is not None:
-                nursery.start_soon(self._last_good.keep)
+                nursery.start_soon(self._last_good.keep, name="last good configuration")
             await self._stay_subscribed()
 
     @property
@@ -221,8 +221,8 @@ class FeedClient:
         try:
             await self._welcome(transport)
             async with trio.open_nursery() as nursery:
-                for task in (self._ping, self._send_reports):
-                    nursery.start_soon(guarded, task, nursery.cancel_scope)
+                for name, task in (("pings", self._ping), ("sent reports", self._send_reports)):
+                    nursery.start_soon(guarded, task, nursery.cancel_scope, name=name)
                 await guarded(self._receive, nursery.cancel_scope)
         finally:
             self._disconnected()

@@ -121,6 +121,11 @@ class MuxStream:
         if self.fault is not None:
             raise self.fault
 
+    @property
+    def writing(self) -> bool:
+        """Whether a writer waits in `room`."""
+        return self in self.mux.blocked
+
     def has_room(self) -> bool:
         """Whether `room` would let a waiting writer go on."""
         return self.mux.codec.queued(self.number) <= _LOW

@@ -168,7 +168,10 @@ class Wire:
 
     async def message(self) -> Message:
         """Next head with its body (by length, chunked, or none)."""
-        found = await self.head()
+        return await self.body(await self.head())
+
+    async def body(self, found: Message) -> Message:
+        """The body of a head that was read."""
         if found.headers.get(b"transfer-encoding") == b"chunked":
             while size := int(await self._until(b"\r\n"), 16):
                 found.body += (await self.take(size + 2))[:-2]
@@ -577,5 +580,5 @@ def idle_counts(*clusters: Cluster) -> Iterator[None]:
         assert {name: e.cx_active for name, e in each.endpoints.items()} == idle
         assert each.stats.upstream_cx_active.value == sum(idle.values())
         assert each.limits.pending.held == each.limits.requests.held == each.limits.retries.held == 0
-        assert each.stats.upstream_rq_pending_active.value == 0
+        assert each.stats.upstream_rq_pending_active.value == each.queued == 0
         assert all(e.active == 0 for e in each.endpoints.values())

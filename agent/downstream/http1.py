@@ -14,9 +14,10 @@ from agent.codec import http1_server
 from agent.codec.headers import Headers
 from agent.codec.message import END, End, Http1Server, ProtocolError, RequestHead, ResponseHead
 from agent.codec.message import Limits as CodecLimits
-from agent.dataplane import Cuttable, Dataplane, Downstream
+from agent.dataplane import Cuttable, Dataplane, Downstream, Tries
 from agent.exchange import faults, reply
 from agent.exchange.exchange import exchange
+from agent.exchange.record import Record
 from mesh import config
 from mesh.net.tcp import Transport
 
@@ -47,10 +48,13 @@ class Http1Stream:
         "client_gone",
         "complete",
         "downstream",
+        "forward",
         "head",
+        "record",
         "started",
         "trailers",
         "tunnelled",
+        "writing",
     )
 
     def __init__(
@@ -68,6 +72,8 @@ class Http1Stream:
         self.attempt: Cuttable | None = None
         self.busy_since = 0.0
         self.client_gone = False
+        self.record: Record | None = None
+        self.forward: Tries | None = None
         self._clear()
         self.tunnelled = False
 
@@ -76,6 +82,7 @@ class Http1Stream:
         self.bytes_out = 0
         self.started = False
         self.complete = False
+        self.writing = False
         self._request_done = False
 
     # What the sweeper asks
@@ -181,10 +188,12 @@ class Http1Stream:
         self.bytes_out += len(data)
         downstream = self.downstream
         downstream.deadline = self._dataplane.now + self._idle
+        self.writing = True
         try:
             await downstream.transport.send(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise faults.client_gone() from exc
+        self.writing = False
         downstream.deadline = self._dataplane.now + self._silence
 
     def abandon(self) -> None:
@@ -250,6 +259,7 @@ async def serve_http1(downstream: Downstream, chain: config.HttpChain, dataplane
                 in_exchange = True
                 await exchange(stream, dataplane)
                 in_exchange = False
+                stream.record = None
                 if stream.tunnelled:
                     return
                 if not stream.start_next():

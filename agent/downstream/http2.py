@@ -13,10 +13,11 @@ import trio
 from agent.codec import http2_server
 from agent.codec.http2 import CANCEL, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM, HeadReceived, Http2Limits, StreamReset
 from agent.codec.message import CHUNKED, END, End, RequestHead, ResponseHead
-from agent.dataplane import Cuttable, Dataplane, Downstream
+from agent.dataplane import Cuttable, Dataplane, Downstream, Tries
 from agent.exchange import faults
 from agent.exchange.exchange import exchange
 from agent.exchange.faults import ProxyFault
+from agent.exchange.record import Record
 from agent.multiplex import Multiplexed, MuxStream
 from agent.stream_transport import StreamTransport
 from mesh import config
@@ -50,7 +51,9 @@ class Http2Stream(MuxStream):
         "complete",
         "deadline",
         "downstream",
+        "forward",
         "head",
+        "record",
         "started",
         "strand",
         "timed_out",
@@ -72,6 +75,8 @@ class Http2Stream(MuxStream):
         self._held = b""
         self._attempt: Cuttable | None = None
         self.busy_since = 0.0
+        self.record: Record | None = None
+        self.forward: Tries | None = None
         self.client_gone = False
         self.timed_out = False
         self.started = False
@@ -300,6 +305,8 @@ class Http2Downstream(Multiplexed[Http2Stream]):
                     for stream in tuple(self.streams.values()):
                         if not stream.strand.task:
                             stream.strand.end()
+                    for stream in self.finishing:  # nobody will take the rest of these
+                        self.finished(stream)
         for reason, count in self.codec.counts.items():
             dataplane.stats.refused("codec", reason, count)
         if broken is not None:

@@ -70,11 +70,12 @@ class Listener:
                 continue
             downstream = Downstream(transport, self.config, dataplane.clock())
             dataplane.connections.add(downstream)  # counted before its task runs, so that the limit holds
-            connections.start_soon(self._serve_connection, downstream)
+            connections.start_soon(self._serve_connection, downstream, name="connection")
 
     async def _serve_connection(self, downstream: Downstream) -> None:
         transport = downstream.transport
         dataplane = self._dataplane
+        downstream.task = trio.lowlevel.current_task()
         stats = dataplane.stats.downstream("inbound" if self.config.direction == "inbound" else "outbound")
         stats.cx_total.inc()
         stats.cx_active.inc()

@@ -61,7 +61,7 @@ class Listeners:
             if listener is not None:
                 listener.close()
             listener = self.bound[settings.name] = Listener(settings, sock, self._dataplane)
-            self._accepting.start_soon(listener.serve, self._connections)
+            self._accepting.start_soon(listener.serve, self._connections, name=f"listener {settings.name}")
         return rejected
 
     def close(self) -> None:

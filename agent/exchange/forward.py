@@ -54,6 +54,7 @@ class Forward:
         "_target",
         "_timeout",
         "_tried",
+        "_waits",
         "body",
         "committed",
         "deadline",
@@ -94,6 +95,8 @@ class Forward:
         self.committed = False
         self.deadline = NEVER
         """When the try in flight is to be cut; the data plane's clock looks at it."""
+        self._waits = "request body"  # while there is no connection
+        stream.forward = self
 
     def cancel(self) -> None:
         """Cut the try in flight: its upstream connection is reset, and so is a client that saw a response begin, unless
@@ -104,6 +107,24 @@ class Forward:
             self._connection.cut()
         if self._stream.started and not (self._record.grpc and self._stream.can_end):
             self._stream.abandon()
+
+    # What /tasks asks
+
+    @property
+    def whole_deadline(self) -> float:
+        """When the time for the whole response ends."""
+        return self._deadline
+
+    def waits_for(self) -> str:
+        """What keeps it, one of mesh.telemetry.tasks.WAITS."""
+        connection = self._connection
+        if connection is None:
+            return self._waits
+        if connection.writing:
+            return "upstream to read"
+        if self._stream.started:
+            return "upstream body"
+        return "upstream head" if self.body.end is not None else "request body"
 
     async def run(self) -> None:
         """Try until a response was relayed. Raises the last ProxyFault."""
@@ -191,6 +212,7 @@ class Forward:
 
     async def _pick_original(self) -> Endpoint:
         head = self._stream.head
+        self._waits = "name resolution"
         await become_task()
         with trio.CancelScope(deadline=self.deadline) as scope:
             self._stream.attempt = scope
@@ -199,12 +221,18 @@ class Forward:
 
     async def _lease(self, endpoint: Endpoint) -> Lease:
         """Connect, or wait for a connection; these waits are no socket's that `cancel` could close."""
+        self._waits = "connection"
         await become_task()
         with trio.CancelScope(deadline=self.deadline) as scope:
             self._stream.attempt = scope
             client = self._stream.downstream.transport
-            return await self._cluster.lease(endpoint, (client.remote, client.local), multiplexed=self._multiplexed)
+            return await self._cluster.lease(
+                endpoint, (client.remote, client.local), multiplexed=self._multiplexed, tell=self._wait_for
+            )
         raise self._why_cut()
+
+    def _wait_for(self, what: str) -> None:
+        self._waits = what
 
     async def _send_and_relay(self, connection: Lease, endpoint: Endpoint) -> bool:
         if not self._multiplexed:
@@ -256,7 +284,7 @@ class Forward:
                         self._deadline = self.deadline = min(self._stated, self._dataplane.clock() + self._timeout)
                         self._dataplane.arm(self)
 
-            nursery.start_soon(send_body)
+            nursery.start_soon(send_body, name="request body")
             try:
                 done = await self._respond(connection, endpoint)
             except (ProxyFault, ProtocolError) as exc:
@@ -354,6 +382,7 @@ class Forward:
         retry = self._retry
         if retry.immediate:
             return
+        self._waits = "retry back-off"
         await become_task()
         with trio.CancelScope(deadline=self._deadline) as scope:
             self._stream.attempt = scope

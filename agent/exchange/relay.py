@@ -8,7 +8,8 @@ import trio
 
 from agent.codec.headers import Headers
 from agent.codec.message import End, RequestHead, ResponseHead
-from agent.dataplane import Cuttable, Downstream
+from agent.dataplane import Cuttable, Downstream, Tries
+from agent.exchange.record import Record
 from agent.upstream.connections import Lease
 from mesh import config
 from mesh.net.strand import become_task
@@ -29,6 +30,8 @@ class Stream(Protocol):
     bytes_out: int
     tunnelled: bool
     attempt: Cuttable | None
+    record: Record | None
+    forward: Tries | None
     busy_since: float
     client_gone: bool
 

@@ -71,6 +71,11 @@ class Connections:
         """Whether a connection may serve one client after another."""
         return self.config.proxy_protocol == "off"
 
+    @property
+    def queued(self) -> int:
+        """Requests that wait for a connection and have not been called."""
+        return len(self._waiting)
+
     def wake_all(self) -> None:
         """The limits have changed: whoever waits for a connection asks again."""
         for _ in range(len(self._waiting)):
@@ -96,8 +101,15 @@ class Connections:
             connection.sent = connection.received = False
         return connection
 
-    async def lease(self, endpoint: Endpoint, client: Client = NOBODY, *, multiplexed: bool = False) -> Lease:
-        """An idle or a new connection on behalf of `client`, or a stream of one.
+    async def lease(
+        self,
+        endpoint: Endpoint,
+        client: Client = NOBODY,
+        *,
+        multiplexed: bool = False,
+        tell: Callable[[str], None] = lambda what: None,
+    ) -> Lease:
+        """An idle or a new connection on behalf of `client`, or a stream of one; `tell` hears what is waited for.
 
         Give it back with `give` or `discard`, whatever happens.
 
@@ -108,13 +120,16 @@ class Connections:
             lease = self.take(endpoint, multiplexed=True)
             if lease is not None:
                 return lease
-        return self.take(endpoint, multiplexed=multiplexed) or await self._open_or_wait(endpoint, client, multiplexed)
+        lease = self.take(endpoint, multiplexed=multiplexed)
+        return lease or await self._open_or_wait(endpoint, client, multiplexed, tell)
 
-    async def _open_or_wait(self, endpoint: Endpoint, client: Client, multiplexed: bool) -> Lease:
+    async def _open_or_wait(
+        self, endpoint: Endpoint, client: Client, multiplexed: bool, tell: Callable[[str], None]
+    ) -> Lease:
         if not self.limits.try_admit_connection():
             self.stats.upstream_cx_overflow.inc()
             if not (self._close_one_idle() and self.limits.try_admit_connection()):
-                return await self._wait_for_connection(endpoint, client, multiplexed)
+                return await self._wait_for_connection(endpoint, client, multiplexed, tell)
         return await self._open(endpoint, client, multiplexed)
 
     async def _open(self, endpoint: Endpoint, client: Client, multiplexed: bool) -> Lease:
@@ -144,7 +159,8 @@ class Connections:
         connection.closing = pool is not endpoint.streams or not self._shares
         pool.connections.append(connection)
         connection.open(self._nursery, self._batch())
-        self._nursery.start_soon(connection.run, lambda ended: self._shared_ended(pool, ended))
+        name = f"upstream connection to {endpoint.name}"
+        self._nursery.start_soon(connection.run, lambda ended: self._shared_ended(pool, ended), name=name)
         return connection.lease()
 
     def _shared_ended(self, pool: StreamPool, connection: Http2Connection) -> None:
@@ -174,12 +190,15 @@ class Connections:
         codec = http1_client(self._codec_limits, self._engine)
         return Http1Connection(transport, codec, endpoint, pool, self.clock())
 
-    async def _wait_for_connection(self, endpoint: Endpoint, client: Client, multiplexed: bool) -> Lease:
+    async def _wait_for_connection(
+        self, endpoint: Endpoint, client: Client, multiplexed: bool, tell: Callable[[str], None]
+    ) -> Lease:
         if not self.limits.try_admit_pending():
             self.stats.upstream_rq_pending_overflow.inc()
             raise faults.overflow()
         self.stats.upstream_rq_pending_active.inc()
         try:
+            tell("pending queue")
             turn = trio.Event()
             self._waiting.append(turn)
             while True:
@@ -194,6 +213,7 @@ class Connections:
                 if self.limits.try_admit_connection() or (
                     self._close_one_idle() and self.limits.try_admit_connection()
                 ):
+                    tell("connection")
                     return await self._open(endpoint, client, multiplexed)
                 turn = trio.Event()
                 self._waiting.appendleft(turn)  # a newcomer was quicker; whoever waited longest stays first

@@ -98,7 +98,7 @@ async def check_cluster(
     while True:
         async with trio.open_nursery() as round_:
             for endpoint in list(endpoints()):
-                round_.start_soon(check, endpoint)
+                round_.start_soon(check, endpoint, name=f"health check of {endpoint.name}")
         pause = rules.interval
         if rules.unhealthy_interval and not all(endpoint.checked for endpoint in endpoints()):
             pause = rules.unhealthy_interval

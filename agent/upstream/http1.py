@@ -34,6 +34,7 @@ class Http1Connection:
         "sent",
         "served",
         "transport",
+        "writing",
     )
 
     def __init__(self, transport: Transport, codec: Http1Client, endpoint: Endpoint, pool: Any, now: float) -> None:
@@ -48,6 +49,8 @@ class Http1Connection:
         self.bytes_out = 0
         self.sent = False
         self.received = False
+        self.writing = False
+        """While a write has not been taken by the socket."""
 
     @property
     def local(self) -> str:
@@ -76,11 +79,13 @@ class Http1Connection:
             await self._send(data)
 
     async def _send(self, data: bytes) -> None:
+        self.writing = True
         try:
             await self.transport.send(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             # an early response may be waiting behind the broken write: the reader decides what it was
             raise faults.terminated(sent=self.sent, reused=self.served > 0) from exc
+        self.writing = False
         self.bytes_out += len(data)
 
     async def read_head(self) -> ResponseHead:

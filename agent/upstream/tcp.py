@@ -64,8 +64,8 @@ async def relay_bytes(
                 scope.cancel()
 
         up, down = Flow(touch), Flow(touch)
-        nursery.start_soon(pump, downstream, upstream, up, "downstream", "upstream")
-        nursery.start_soon(pump, upstream, downstream, down, "upstream", "downstream")
+        nursery.start_soon(pump, downstream, upstream, up, "downstream", "upstream", name="to the upstream")
+        nursery.start_soon(pump, upstream, downstream, down, "upstream", "downstream", name="to the client")
     result.from_downstream, result.from_upstream = up.moved, down.moved
     if scope.cancelled_caught and not result.broken_by:
         result.broken_by = "idle"

@@ -51,13 +51,15 @@ class Upkeep:
             if cluster not in self._running:
                 scope = trio.CancelScope()
                 self._running[cluster] = (need, scope)
-                self._nursery.start_soon(self._keep, cluster, endpoints.get(cluster.name), scope)
+                self._nursery.start_soon(
+                    self._keep, cluster, endpoints.get(cluster.name), scope, name=f"upkeep of {cluster.name}"
+                )
 
     async def _keep(self, cluster: Cluster, names: config.ClusterEndpoints | None, scope: trio.CancelScope) -> None:
         with scope:
             async with trio.open_nursery() as nursery:
                 if cluster.config.discovery == "dns":
-                    nursery.start_soon(self._resolve, cluster, names)
+                    nursery.start_soon(self._resolve, cluster, names, name="name resolution")
                 if cluster.config.health_check is not None:
                     await self._check(cluster, cluster.config.health_check)
 

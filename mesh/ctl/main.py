@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "route": ("route", "command", "Where would this request go, and who says so?"),
     "proxy-status": ("status", "proxy_status_command", "Which agents are connected and whether they are in step."),
     "proxy-config": ("status", "proxy_config_command", "What one agent was told."),
+    "tasks": ("tasks", "command", "What one agent is doing: its tasks and exchanges under way."),
     "version": ("version", "command", "Print the version."),
 }
 """Command name: (module of this folder, its attribute, one line of help)."""

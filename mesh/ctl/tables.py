@@ -1,10 +1,13 @@
-"""Rows of text for people: a drawn table on a terminal, aligned columns for a pipe. The only door to rich."""
+"""Tables and trees for people: drawn on a terminal, plain text for a pipe. The only door to rich."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
 
 
 def show(columns: Sequence[str], rows: Sequence[Sequence[str]], stream: TextIO | None = None) -> None:
@@ -14,6 +17,15 @@ def show(columns: Sequence[str], rows: Sequence[Sequence[str]], stream: TextIO |
         _draw(columns, rows, stream)
     else:
         stream.write(align(columns, rows))
+
+
+def show_tree(lines: Sequence[str], stream: TextIO | None = None) -> None:
+    """Print lines that are nested by two blanks; the first one is the root."""
+    stream = stream or sys.stdout
+    if stream.isatty():
+        _draw_tree(lines, stream)
+    else:
+        stream.writelines(f"{line}\n" for line in lines)
 
 
 def align(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -37,3 +49,18 @@ def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]], stream: TextIO)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console(file=stream).print(table)
+
+
+def _draw_tree(lines: Sequence[str], stream: TextIO) -> None:
+    from rich.console import Console
+    from rich.text import Text
+    from rich.tree import Tree
+
+    branch: list[Tree] = []
+    for line in lines:
+        text = line.lstrip(" ")
+        depth = (len(line) - len(text)) // 2
+        del branch[depth:]
+        branch.append(branch[-1].add(Text(text)) if branch else Tree(Text(text)))
+    if branch:
+        Console(file=stream).print(branch[0])

@@ -58,6 +58,6 @@ class WriteBatch(trio.abc.Instrument):
 
     def _finish(self, transport: TcpTransport) -> None:
         try:
-            self._nursery.start_soon(transport.finish_write)
+            self._nursery.start_soon(transport.finish_write, name="blocked write")
         except RuntimeError:  # the nursery has ended meanwhile: nobody is left to wait for room
             transport.end_write()

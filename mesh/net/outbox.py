@@ -102,7 +102,7 @@ class Outbox:
 
     def _start(self) -> None:
         try:
-            self._nursery.start_soon(self._finish)
+            self._nursery.start_soon(self._finish, name="blocked write")
         except RuntimeError:  # the connection has ended meanwhile
             self.broken = True
             self._unblocked.set()

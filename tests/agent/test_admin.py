@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from agent.admin import Admin, State
 from agent.certificates import ShownCertificate
 from agent.codec.message import Limits
+from agent.dataplane import ClientSide, Downstream
 from agent.upstream.cluster import Cluster
 from agent.upstream.stats import ClusterStats
 from mesh import config
@@ -60,6 +61,12 @@ class FakeAgent:
 
     def listeners(self) -> Mapping[str, str]:
         return {"out": "127.0.0.1:41234"}
+
+    def connections(self) -> Iterable[Downstream]:
+        return ()
+
+    def exchanges(self) -> Iterable[ClientSide]:
+        return ()
 
     def feed(self) -> Mapping[str, Any]:
         return {"pilot": "ws://127.0.0.1:15010", "connected": True}
@@ -251,6 +258,13 @@ async def test_tasks_shows_this_very_test(agent: FakeAgent) -> None:
     page = await read(agent, "/tasks")
     assert "test_tasks_shows_this_very_test" in page
     assert len(page.splitlines()) > 1
+    told = await read(agent, "/tasks", format="json", limit="1")
+    assert told["tree"]["name"]
+    assert told["tasks_left_out"] > 0
+    assert "more tasks; ask for them with limit=N" in await read(agent, "/tasks", limit="1")
+    assert (await read(agent, "/tasks", format="json", view="exchanges", min_age="1.5"))["exchanges"] == []
+    for key, value in (("limit", "x"), ("min_age", "-1"), ("view", "forest")):
+        assert (await ask(agent, "/tasks", **{key: value})).status == 400
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ class Steps(trio.abc.Instrument):
         self.born = 0
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        if "_serve_connection" in task.name:
+        if task.name == "connection":
             self.steps += 1
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:

@@ -422,6 +422,24 @@ async def test_an_answer_that_the_client_does_not_take(
         assert served.refused() == {("http2", "stream_idle_timeout"): 1}
 
 
+async def test_a_client_that_vanishes_with_the_end_of_an_answer_untaken() -> None:
+    """The exchange is over by then: its stream is forgotten with the connection."""
+
+    async def big(upstream: ScriptedUpstream, wire: Wire) -> None:
+        await wire.message()
+        await wire.answer(body=b"x" * 75_000)
+        await wire.rest()
+
+    async with gateway(ScriptedUpstream(big)) as served:
+        async with client_of(served, hold=True) as client:
+            stream = await client.begin()
+            await client.until(lambda: len(stream.body) == 65535)
+            await until(lambda: served.records)
+            assert served.dataplane.exchanges
+        await served.settled()
+        assert not served.dataplane.exchanges
+
+
 # Draining
 
 
