@@ -22,8 +22,8 @@ from mesh.net.authority import parse_address
 if TYPE_CHECKING:
     import trio
 
-    from agent.agent import Agent, Ready
-    from agent.bootstrap import Bootstrap, Settings
+    from agent.agent import Agent
+    from agent.bootstrap import Bootstrap, Ready, Settings
 
 _EXAMPLE = """examples:
   mesh-agent sidecar --pilot wss://127.0.0.1:15012/feed --service reviews --app-port 0 \\
