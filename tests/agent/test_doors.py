@@ -33,7 +33,7 @@ async def test_a_port_in_use_is_told_with_the_remedy() -> None:
 
 
 async def test_an_address_that_is_not_here() -> None:
-    with pytest.raises(MeshError, match="cannot bind the admin port 192.0.2.1:0"):
+    with pytest.raises(MeshError, match=r"cannot bind the admin port 192\.0\.2\.1:0"):
         OwnDoors("192.0.2.1", 0).open()
 
 
