@@ -6,8 +6,6 @@ not loopback) are refused. What is shown comes from the agent through `AgentView
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
@@ -23,8 +21,11 @@ from mesh import config
 from mesh.errors import MeshError
 from mesh.feed.node import Node
 from mesh.net.http import Request, Response
+from mesh.net.loopback import foreign
 from mesh.telemetry import log
-from mesh.telemetry.metrics import CONTENT_TYPE, Registry, Sample, number
+from mesh.telemetry.families import dump
+from mesh.telemetry.metrics import CONTENT_TYPE, Registry
+from mesh.telemetry.stats_page import stats_format, stats_page
 from mesh.telemetry.tasks import Report, exchange_line, tree_lines
 
 _MOST: Final = 1000  # tasks, and exchanges, that /tasks shows where nobody asks for more
@@ -143,7 +144,8 @@ class Admin:
             return _text(f"{exc}\n", 400)
 
     def _answer(self, request: Request) -> Response:
-        _check_origin(request)
+        if why := foreign(request):
+            raise _Refusal(403, why)
         path = request.path.rstrip("/") or "/help"
         page = self._pages.get(path)
         if page is None:
@@ -183,20 +185,11 @@ class Admin:
         return Response(200, self._agent.registry.exposition(), CONTENT_TYPE)
 
     def _stats(self, request: Request) -> Response:
-        form = _choice(request, "format", ("text", "json", "prometheus"))
-        if form == "prometheus":
+        if request.query.get("format") == "families":  # what a parent of several workers merges
+            return Response(200, msgspec.msgpack.encode(dump(self._agent.registry)), "application/msgpack")
+        if stats_format(request.query) == "prometheus":
             return self._prometheus(request)
-        wanted = _matcher(request.query.get("filter", ""))
-        used_only = "usedonly" in request.query
-        samples = [
-            (name, sample.value)
-            for family in self._agent.registry.families()
-            for sample in family.samples()
-            if not (used_only and sample.value == 0) and wanted(name := _stat_name(sample))
-        ]
-        if form == "json":
-            return _json({"stats": [{"name": name, "value": value} for name, value in samples]})
-        return _text("".join(f"{name}: {number(value)}\n" for name, value in samples))
+        return stats_page(self._agent.registry.families(), request.query, compile_full)
 
     # What the proxy was told, and what became of it
 
@@ -317,37 +310,7 @@ class Admin:
         return _text("".join(f"{line}\n" for line in _report_lines(report)))
 
 
-# Refusing what a web page sends
-
-
-def _check_origin(request: Request) -> None:
-    """Only loopback names may stand in Host, so that a rebound DNS name reaches nothing."""
-    host = request.headers.get("host", "")
-    if host and not _is_loopback(host):
-        raise _Refusal(403, f"the Host {host!r} is not loopback; ask 127.0.0.1, [::1] or localhost")
-    origin = request.headers.get("origin", "")
-    if origin and not _is_loopback(origin.partition("://")[2]):
-        raise _Refusal(403, f"requests from the web page {origin!r} are refused")
-
-
-def _is_loopback(authority: str) -> bool:
-    match = re.fullmatch(r"\[([0-9a-fA-F:.]+)\](?::\d*)?|([^:\[\]]+)(?::\d*)?", authority)
-    if match is None:
-        return False
-    host = (match[1] or match[2]).lower().rstrip(".")
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 # Drawing
-
-
-def _stat_name(sample: Sample) -> str:
-    return f"{sample.name}{{{sample.labels}}}" if sample.labels else sample.name
 
 
 def _matcher(pattern: str) -> Callable[[str], bool]:

@@ -6,7 +6,6 @@ How the pilot is reached is injected, so that the same agent runs over WebSocket
 
 from __future__ import annotations
 
-import errno
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,10 +16,11 @@ import msgspec
 import trio
 
 from agent.admin import Admin, Certificate, State
-from agent.bootstrap import Bootstrap
+from agent.bootstrap import Bootstrap, Ready
 from agent.certificates import shown_certificates, shown_secrets
 from agent.codec.message import Limits as CodecLimits
 from agent.dataplane import ClientSide, Dataplane, Downstream
+from agent.doors import Doors, OwnDoors
 from agent.downstream.listeners import Listeners
 from agent.drain import drain
 from agent.exchange.access_log import AccessLogWriter
@@ -36,14 +36,12 @@ from agent.upstream.endpoint import Endpoint
 from agent.upstream.upkeep import Upkeep
 from agent.websocket import Certificate as FeedCertificate
 from mesh import config
-from mesh.errors import MeshError
 from mesh.feed.message import Rejected
 from mesh.feed.node import InboundPort, Node
 from mesh.net.batch import WriteBatch
-from mesh.net.http import serve_http
 from mesh.net.readiness import Readiness
 from mesh.net.shuttle import make_shuttle
-from mesh.net.tcp import TcpListener, listen
+from mesh.net.tcp import TcpListener
 from mesh.telemetry.log import get_logger
 from mesh.telemetry.metrics import Registry
 
@@ -51,15 +49,6 @@ _MESH_ALPN = ("istio-h2", "istio-http/1.1", "istio", "h2", "http/1.1")  # the ca
 _SWEEP = 0.25  # seconds between looks at deadlines and vanished clients
 _TICK = 1.0  # seconds between looks at idle pools and ejections
 _IDENTITY_WAIT = 5.0  # seconds for a certificate when the snapshot is from disk, so the pilot may be away
-
-
-class Ready(msgspec.Struct, frozen=True):
-    """What an agent says when it serves: addresses as HOST:PORT."""
-
-    admin: str
-    listeners: dict[str, str]
-    upstreams: dict[str, str]
-    """Service host:port to the loopback listener that stands for it (MESH_UPSTREAMS)."""
 
 
 class Agent:
@@ -73,6 +62,7 @@ class Agent:
         wall: Callable[[], float],
         rng: random.Random,
         needs_identity: bool,
+        doors: Doors | None = None,
     ) -> None:
         self.registry = Registry()
         self._bootstrap = bootstrap
@@ -83,7 +73,8 @@ class Agent:
         self._log = get_logger("agent")
         self._clock = trio.lowlevel.current_clock().current_time
         self._started = trio.current_time()
-        self._prebound, ports = _bind_inbound(bootstrap)
+        self._doors = doors or OwnDoors(bootstrap.admin_address, bootstrap.admin_port)
+        self._prebound, ports = _bind_inbound(bootstrap, self._doors)
         self.node: Node = msgspec.structs.replace(bootstrap.node, ports=ports)
         self._stats = Stats(self.registry, self.node)
         self._dataplane = Dataplane(
@@ -107,7 +98,6 @@ class Agent:
         self._identified = trio.Event()
         self._leaving = trio.Event()
         self._live = False
-        self._admin_address = ""
         self._services: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[Ready | None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -116,14 +106,15 @@ class Agent:
         Raises MeshError at start.
         """
         try:
-            await self._run(self._bind_admin(), task_status)
+            self._doors.open()
+            await self._run(task_status)
         finally:
             self._release()
 
-    async def _run(self, admin: trio.SocketListener, task_status: trio.TaskStatus[Ready | None]) -> None:
+    async def _run(self, task_status: trio.TaskStatus[Ready | None]) -> None:
         async with trio.open_nursery() as services:
             self._services = services
-            services.start_soon(serve_http, admin, Admin(self).handle, name="admin port")
+            services.start_soon(self._doors.serve_admin, Admin(self).handle, name="admin port")
             self._open_access_log(services)
             batch = self._dataplane.batch = WriteBatch(services)
             trio.lowlevel.add_instrument(batch)
@@ -149,6 +140,7 @@ class Agent:
                         gateway_address=self._bootstrap.bind,
                         port_map=self._bootstrap.port_map,
                         prebound=self._prebound,
+                        bind=self._doors.bind,
                     )
                     await self._subscribe(services)
                     task_status.started(await self._wait_live())
@@ -180,19 +172,6 @@ class Agent:
 
     # Birth
 
-    def _bind_admin(self) -> trio.SocketListener:
-        address, port = self._bootstrap.admin_address, self._bootstrap.admin_port
-        try:
-            bound = listen(address, port)
-        except OSError as exc:
-            if exc.errno == errno.EADDRINUSE:
-                raise MeshError(
-                    f"admin port {port} on {address} is in use; choose another with --admin HOST:0"
-                ) from exc
-            raise MeshError(f"cannot bind the admin port {address}:{port}: {exc.strerror}") from exc
-        self._admin_address = f"{bound.address}:{bound.port}"
-        return trio.SocketListener(trio.socket.from_stdlib_socket(bound.sock))
-
     def _open_access_log(self, services: trio.Nursery) -> None:
         settings = self._bootstrap.settings
         if not settings.access_log_file:
@@ -216,6 +195,8 @@ class Agent:
             wall=self._wall,
             registry=self.registry,
             state_path=state_path,
+            worker=self._bootstrap.worker,
+            workers=self._bootstrap.workers,
         )
         self._reporter = Reporter(self, self._feed, self._stats, clock=self._clock, wall=self._wall)
         self._feed.on_session = self._reporter.wake
@@ -267,7 +248,7 @@ class Agent:
             for listener in self._listeners.bound.values()
             if listener.config.service
         }
-        return Ready(admin=self._admin_address, listeners=self._listeners.addresses(), upstreams=upstreams)
+        return Ready(admin=self._doors.admin, listeners=self._listeners.addresses(), upstreams=upstreams)
 
     # What comes in while it lives
 
@@ -429,9 +410,9 @@ class Agent:
         self.leave()
 
 
-def _bind_inbound(bootstrap: Bootstrap) -> tuple[dict[str, TcpListener], tuple[InboundPort, ...]]:
+def _bind_inbound(bootstrap: Bootstrap, doors: Doors) -> tuple[dict[str, TcpListener], tuple[InboundPort, ...]]:
     if bootstrap.node.role != "sidecar" or not bootstrap.app_port:
         return {}, ()
-    sock = listen("127.0.0.1", 0)
     name = f"inbound|{bootstrap.app_port}||"
+    sock = doors.bind(name, "127.0.0.1", 0)
     return {name: sock}, (InboundPort(bootstrap.app_port, sock.address, sock.port),)

@@ -119,3 +119,15 @@ class Bootstrap(Struct, frozen=True):
     """Where the last good snapshot is kept; empty: nowhere."""
     command: tuple[str, ...] = ()
     app_port: int = 0
+    worker: int = 0
+    """Which of `workers` processes of one node this is, from 0; the first one keeps the state file."""
+    workers: int = 1
+
+
+class Ready(Struct, frozen=True):
+    """What an agent says when it serves: addresses as HOST:PORT."""
+
+    admin: str
+    listeners: dict[str, str]
+    upstreams: dict[str, str]
+    """Service host:port to the loopback listener that stands for it (MESH_UPSTREAMS)."""

@@ -87,6 +87,8 @@ class FeedClient:
         wall: Callable[[], float],
         registry: Registry | None = None,
         state_path: Path | None = None,
+        worker: int = 0,
+        workers: int = 1,
     ) -> None:
         self.node = node
         self.state = FeedState()
@@ -101,7 +103,9 @@ class FeedClient:
             "trioweave_agent_feed_events_total", "Happenings of the subscription to the pilot, by event."
         )
         self._session = AgentSession()
-        self._last_good = LastGood(state_path, log) if state_path else None
+        self._worker = worker
+        self._workers = workers
+        self._last_good = LastGood(state_path, log, writes=worker == 0) if state_path else None
         self._transport: Transport | None = None
         self._up = trio.Event()
         self._synced = trio.Event()
@@ -208,7 +212,9 @@ class FeedClient:
             self._log.warning(f"no session with the pilot; {what}", reason=str(exc), failures=self.state.failures)
 
     async def _subscribed(self, transport: Transport) -> None:
-        await self._send(transport, Hello(self.node, known=self._session.known()))
+        await self._send(
+            transport, Hello(self.node, known=self._session.known(), worker=self._worker, workers=self._workers)
+        )
         failure: list[Exception] = []
 
         async def guarded(task: Callable[[Transport], Any], scope: trio.CancelScope) -> None:
@@ -238,6 +244,9 @@ class FeedClient:
             raise _refused(message)
         if not isinstance(message, Welcome):
             raise FeedError(f"the pilot's first message is a {type(message).__name__}, not a welcome")
+        if self._worker and "workers" not in message.features:
+            remedy = "run the agent without --workers, or a pilot of the same version"
+            raise Unreachable("refused", "the pilot takes one session of an agent, not one of each worker", remedy)
         self.state.connected = True
         self.state.since = self._wall()
         self.state.session = message.session

@@ -114,7 +114,9 @@ class IdentityKeeper:
         self._make_key = make_key or make_key_in_child
         registry = registry or Registry()
         self._events = registry.counter("trioweave_agent_certificate_events_total", "Certificates asked for, by event.")
-        expiry = registry.gauge("trioweave_agent_certificate_expiry_seconds", "Seconds to the certificate's end.")
+        expiry = registry.gauge(
+            "trioweave_agent_certificate_expiry_seconds", "Seconds to the certificate's end.", merge="min"
+        )
         expiry.child().watch(lambda: self.current.not_after - self._wall() if self.current else 0.0)
 
     def certificate(self) -> Certificate | None:

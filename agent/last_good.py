@@ -18,11 +18,12 @@ _PAUSE = 1.0
 
 
 class LastGood:
-    """One agent's file."""
+    """One agent's file. Of several workers that start from it, one `writes`."""
 
-    def __init__(self, path: Path, log: Log) -> None:
+    def __init__(self, path: Path, log: Log, *, writes: bool = True) -> None:
         self._path = path
         self._log = log
+        self._writes = writes
         self._pending: Push | None = None
         self._wake = trio.Event()
         self.saved = 0
@@ -43,8 +44,9 @@ class LastGood:
 
     def note(self, push: Push) -> None:
         """This is to be kept; only the newest is written."""
-        self._pending = push
-        self._wake.set()
+        if self._writes:
+            self._pending = push
+            self._wake.set()
 
     async def keep(self) -> None:
         """Write what is noted, until cancelled; what is noted then is written before the end."""

@@ -136,7 +136,16 @@ class PilotRig:
 class AgentRig:
     """An agent's feed that keeps the snapshots it was given."""
 
-    def __init__(self, id: str, connect: Connect, *, wall: Callable[[], float], state_path: Path | None = None) -> None:
+    def __init__(
+        self,
+        id: str,
+        connect: Connect,
+        *,
+        wall: Callable[[], float],
+        state_path: Path | None = None,
+        worker: int = 0,
+        workers: int = 1,
+    ) -> None:
         self.snapshots: list[Snapshot] = []
         self.refuse: dict[str, str] = {}
         self.log = FakeLog()
@@ -151,6 +160,8 @@ class AgentRig:
             wall=wall,
             registry=self.registry,
             state_path=state_path,
+            worker=worker,
+            workers=workers,
         )
 
     def take(self, given: Snapshot) -> list[Rejected]:

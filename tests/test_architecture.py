@@ -22,12 +22,13 @@ PACKAGES = ("mesh", "agent", "pilot")
 JOINERS = ("mesh/ctl/", "mesh/testing/", "mesh/sim/mesh.py")
 
 # Joiners that may do it at the top, because commands import them lazily in their turn.
-EAGER_JOINERS = ("mesh/ctl/files.py", "mesh/ctl/standalone.py", "mesh/ctl/validate.py")
+EAGER_JOINERS = ("mesh/ctl/files.py", "mesh/ctl/standalone.py", "mesh/ctl/validate.py", "mesh/ctl/workers.py")
 # What each script may not load before it knows what it is asked for.
 LIGHT_SCRIPTS = {
     "mesh.ctl.main": ("agent", "pilot", "trio"),
     "mesh.ctl.pilot": ("agent",),
     "mesh.ctl.agent": ("pilot",),
+    "mesh.workers.admin": ("agent", "pilot"),
 }
 
 # Modules below the first path may not import modules below the others.

@@ -6,7 +6,8 @@ A socket that cannot be bound is one rejected resource; the others go on.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 import trio
 
@@ -15,6 +16,14 @@ from agent.downstream.listener import Listener
 from mesh import config
 from mesh.feed.message import Rejected
 from mesh.net.tcp import TcpListener, listen
+
+Bind: TypeAlias = Callable[[str, str, int], TcpListener]
+"""Listener name, address and port to a listening socket. Raises OSError."""
+
+
+def bind_own(name: str, address: str, port: int) -> TcpListener:
+    """A socket of this process alone."""
+    return listen(address, port)
 
 
 class Listeners:
@@ -32,6 +41,7 @@ class Listeners:
         gateway_address: str,
         port_map: dict[int, int],
         prebound: dict[str, TcpListener],
+        bind: Bind = bind_own,
     ) -> None:
         self.bound: dict[str, Listener] = {}
         self._dataplane = dataplane
@@ -40,6 +50,7 @@ class Listeners:
         self._gateway_address = gateway_address
         self._port_map = port_map
         self._prebound = prebound
+        self._bind_socket = bind
 
     def apply(self, wanted: Iterable[config.Listener]) -> list[Rejected]:
         """Make `bound` what the snapshot wants; returns the listeners that could not be bound, with the remedy."""
@@ -78,7 +89,7 @@ class Listeners:
         if ready is not None:
             return ready
         address, port = self._place(settings)
-        return listen(address, port)
+        return self._bind_socket(settings.name, address, port)
 
     def _place(self, settings: config.Listener) -> tuple[str, int]:
         if settings.direction == "gateway":

@@ -116,7 +116,7 @@ class Stats:
         self._tcp_received = counter("istio_tcp_received_bytes_total", "Bytes received of clients of TCP connections.")
         self._refused = counter("trioweave_refused_total", "What was dropped or refused, where and why.")
         tag = node.agent_version or "unknown"
-        registry.gauge("istio_build", "Version.").child((("component", "proxy"), ("tag", tag))).set(1)
+        registry.gauge("istio_build", "Version.", merge="max").child((("component", "proxy"), ("tag", tag))).set(1)
 
     def set_principal(self, principal: str) -> None:
         """Take a new own SPIFFE id (first certificate, another trust domain)."""

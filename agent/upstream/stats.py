@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mesh.telemetry.metrics import Counter, Gauge, Labels, Registry
+from mesh.telemetry.metrics import Counter, Gauge, Labels, Merge, Registry
 
 _COUNTERS: Final = {
     "upstream_cx_total": "Connections made or tried.",
@@ -49,6 +49,12 @@ _GAUGES: Final = {
     "outlier_detection_ejections_active": "Endpoints ejected now.",
     "membership_total": "Endpoints known.",
     "membership_healthy": "Endpoints that may be picked.",
+}
+# Workers of one agent see the same endpoints.
+_MERGES: Final[dict[str, Merge]] = {
+    "outlier_detection_ejections_active": "max",
+    "membership_total": "max",
+    "membership_healthy": "min",
 }
 
 
@@ -108,7 +114,9 @@ class ClusterStats:
             family = self._registry.counter(f"envoy_cluster_{attribute}", _COUNTERS[attribute])
             series = family.child(self._labels)
         elif attribute in _GAUGES:
-            series = self._registry.gauge(f"envoy_cluster_{attribute}", _GAUGES[attribute]).child(self._labels)
+            merge = _MERGES.get(attribute, "sum")
+            gauge = self._registry.gauge(f"envoy_cluster_{attribute}", _GAUGES[attribute], merge=merge)
+            series = gauge.child(self._labels)
         else:
             raise AttributeError(f"clusters have no statistic {attribute}")
         self.__dict__[attribute] = series

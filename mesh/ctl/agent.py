@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import gc
+import math
 import os
 import random
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from mesh import __version__
 from mesh.ctl.groups import unwrapped
@@ -22,8 +23,9 @@ from mesh.net.authority import parse_address
 if TYPE_CHECKING:
     import trio
 
-    from agent.agent import Agent, Ready
-    from agent.bootstrap import Bootstrap, Settings
+    from agent.agent import Agent
+    from agent.bootstrap import Bootstrap, Ready, Settings
+    from agent.doors import Doors
 
 _EXAMPLE = """examples:
   mesh-agent sidecar --pilot wss://127.0.0.1:15012/feed --service reviews --app-port 0 \\
@@ -33,6 +35,18 @@ _EXAMPLE = """examples:
 _APP_PORTS = range(20_000, 32_000)
 _APP_GRACE = 5.0  # seconds between SIGTERM and SIGKILL of the app
 _READY_WAIT = 300.0  # seconds for the pilot and a certificate; a supervisor's restart is the remedy after that
+_MOST_WORKERS = 256
+
+Announce: TypeAlias = Callable[["Ready"], Awaitable[None]]
+"""Tells whoever started this program that it serves."""
+
+
+class Served(Protocol):
+    """An agent, or several that are one."""
+
+    async def run(self, *, task_status: trio.TaskStatus[Ready | None]) -> None: ...
+
+    def leave(self) -> None: ...
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -108,6 +122,7 @@ def _role(roles: argparse._SubParsersAction[argparse.ArgumentParser], name: str,
     add("--service-account", default="", metavar="SA", help="default: the service's name")
     add("--label", action="append", default=[], metavar="K=V")
     add("--admin", default="", metavar="HOST:PORT", help="admin port (default 127.0.0.1 and a free port)")
+    add("--workers", default="1", metavar="N|auto", help="worker processes (auto: one for each usable core)")
     add("--state", default="", metavar="FILE", help="keep the last good snapshot here")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="limits and hardening, listed below")
     add("--log-level", default="info", metavar="LEVEL")
@@ -150,6 +165,16 @@ def _port_map(texts: list[str]) -> dict[int, int]:
             raise MeshError(f"--port-map {key}={value} is not N=M with ports; write for example --port-map 80=8080")
         ports[int(key)] = int(value)
     return ports
+
+
+def _workers(text: str) -> int:
+    if text == "auto":
+        from mesh.workers.cores import usable_cores
+
+        return min(usable_cores(), _MOST_WORKERS)
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= _MOST_WORKERS):
+        raise MeshError(f"--workers {text!r} is no number of workers; write 1 to {_MOST_WORKERS}, or auto")
+    return int(text)
 
 
 def _health_check(text: str) -> str:
@@ -200,6 +225,7 @@ def _bootstrap(arguments: argparse.Namespace) -> Bootstrap:
         state_path=arguments.state,
         command=tuple(arguments.command_word) if sidecar else (),
         app_port=app_port,
+        workers=_workers(arguments.workers),
     )
 
 
@@ -242,12 +268,19 @@ def _run(arguments: argparse.Namespace) -> int:
     from mesh.telemetry import log
 
     log.setup(level=arguments.log_level, encoding=arguments.log_format)
-    if standalone:
+    files = tuple(arguments.files) if standalone else ()
+    run: Callable[[], int]
+    if bootstrap.workers > 1:
+        from mesh.ctl.workers import check_platform, serve_workers
+
+        check_platform()
+        run = partial(trio.run, serve_workers, bootstrap, files, arguments.log_level, arguments.log_format)
+    elif standalone:
         from mesh.ctl.standalone import serve_standalone
 
-        run: Callable[[], int] = partial(trio.run, serve_standalone, bootstrap, tuple(arguments.files))
+        run = partial(trio.run, serve_standalone, bootstrap, files)
     else:
-        run = partial(trio.run, _serve_with_pilot, bootstrap)
+        run = partial(trio.run, serve_with_pilot, bootstrap)
     return unwrapped(run)
 
 
@@ -259,7 +292,8 @@ def _check_secrets(bootstrap: Bootstrap) -> None:
         raise MeshError("there is no trust bundle; give --ca FILE or MESH_CA_FILE, the pilot's root-cert.pem")
 
 
-async def _serve_with_pilot(bootstrap: Bootstrap) -> int:
+async def serve_with_pilot(bootstrap: Bootstrap, doors: Doors | None = None, announce: Announce | None = None) -> int:
+    """Serve as the pilot says until a signal; returns the exit status. Raises MeshError at start."""
     import time
     from pathlib import Path
 
@@ -274,34 +308,50 @@ async def _serve_with_pilot(bootstrap: Bootstrap) -> int:
         ca_file=Path(bootstrap.ca_file) if bootstrap.ca_file else None,
         certificate=lambda: agent.feed_certificate(),
     )
-    agent = Agent(bootstrap, way.connect, wall=wall, rng=random.Random(), needs_identity=True)
-    return await serve_agent(agent, bootstrap)
+    agent = Agent(bootstrap, way.connect, wall=wall, rng=random.Random(), needs_identity=True, doors=doors)
+    return await serve_agent(agent, bootstrap, announce)
 
 
-async def serve_agent(agent: Agent, bootstrap: Bootstrap) -> int:
+async def serve_agent(agent: Agent, bootstrap: Bootstrap, announce: Announce | None = None) -> int:
     """Run an agent to its end: ready line, app, signals. Returns the exit status. Raises MeshError at start."""
+    return await serve_until_signal(agent, bootstrap, announce or print_ready(bootstrap), partial(_not_ready, agent))
+
+
+async def serve_until_signal(
+    served: Served, bootstrap: Bootstrap, announce: Announce, why_not_ready: Callable[[], str] | None = None
+) -> int:
+    """As serve_agent. Without `why_not_ready`, `served` sees by itself to an end of the wait for it to be ready."""
     import trio
 
     status = 0
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_leave_on_signal, agent)
+        nursery.start_soon(_leave_on_signal, served)
 
         async def live(task_status: trio.TaskStatus[Ready | None]) -> None:
-            await agent.run(task_status=task_status)
+            await served.run(task_status=task_status)
             nursery.cancel_scope.cancel()
 
-        with trio.move_on_after(_READY_WAIT) as waiting:
+        with trio.move_on_after(_READY_WAIT if why_not_ready else math.inf) as waiting:
             ready: Ready | None = await nursery.start(live)
-        if waiting.cancelled_caught:
-            raise MeshError(_not_ready(agent))
+        if waiting.cancelled_caught and why_not_ready:
+            raise MeshError(why_not_ready())
         if ready is None:  # told to leave before it served
             return status
         _calm_collector()
-        print(_ready_line(ready, bootstrap), flush=True)
+        await announce(ready)
         if bootstrap.command:
             status = await _run_app(bootstrap, ready)
-            agent.leave()
+            served.leave()
     return status
+
+
+def print_ready(bootstrap: Bootstrap) -> Announce:
+    """Tells it on stdout, as the command does."""
+
+    async def announce(ready: Ready) -> None:
+        print(_ready_line(ready, bootstrap), flush=True)
+
+    return announce
 
 
 def _not_ready(agent: Agent) -> str:
@@ -319,12 +369,12 @@ def _calm_collector() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
-async def _leave_on_signal(agent: Agent) -> None:
+async def _leave_on_signal(served: Served) -> None:
     import trio
 
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
-            agent.leave()
+            served.leave()
 
 
 def _ready_line(ready: Ready, bootstrap: Bootstrap) -> str:

@@ -13,7 +13,8 @@ import trio
 
 from agent.agent import Agent
 from agent.bootstrap import Bootstrap
-from mesh.ctl.agent import serve_agent
+from agent.doors import Doors
+from mesh.ctl.agent import Announce, serve_agent
 from mesh.errors import MeshError
 from mesh.telemetry.log import get_logger
 from pilot.options import Options
@@ -21,7 +22,9 @@ from pilot.pilot import run_in_memory
 from pilot.translate.proxy import Proxy
 
 
-async def serve_standalone(bootstrap: Bootstrap, files: tuple[str, ...]) -> int:
+async def serve_standalone(
+    bootstrap: Bootstrap, files: tuple[str, ...], doors: Doors | None = None, announce: Announce | None = None
+) -> int:
     """Serve the Gateways in `files` until a signal; the files are re-read when they change.
 
     Raises MeshError, one line per defect, when they are not valid at the start: there is no last good version yet.
@@ -36,8 +39,8 @@ async def serve_standalone(bootstrap: Bootstrap, files: tuple[str, ...]) -> int:
             feed = await nursery.start(
                 partial(run_in_memory, options, log=get_logger("pilot"), wall=wall, make_proxy=make_proxy)
             )
-            agent = Agent(bootstrap, feed.connect, wall=wall, rng=random.Random(), needs_identity=False)
-            status = await serve_agent(agent, bootstrap)
+            agent = Agent(bootstrap, feed.connect, wall=wall, rng=random.Random(), needs_identity=False, doors=doors)
+            status = await serve_agent(agent, bootstrap, announce)
             nursery.cancel_scope.cancel()
     return status
 

@@ -15,7 +15,7 @@ from mesh.config import ResourceKind
 from mesh.errors import MeshError
 from mesh.feed.node import Node
 
-FEATURES: tuple[str, ...] = ("delta", "endpoints-lane", "sign", "report")
+FEATURES: tuple[str, ...] = ("delta", "endpoints-lane", "sign", "report", "workers")
 """What this version speaks; a session uses the features that both sides name."""
 
 
@@ -48,11 +48,16 @@ class Rejected(Struct, frozen=True, array_like=True):
 
 
 class Hello(Struct, frozen=True, tag="hello"):
-    """First message of an agent. `known`: hashes of what it still holds, by kind and name."""
+    """First message of an agent. `known`: hashes of what it still holds, by kind and name.
+
+    An agent of several worker processes has a session for each of them: `worker` counts from 0 to `workers` - 1.
+    """
 
     node: Node
     features: tuple[str, ...] = FEATURES
     known: dict[ResourceKind, dict[str, str]] = {}
+    worker: int = 0
+    workers: int = 1
 
 
 class Welcome(Struct, frozen=True, tag="welcome"):

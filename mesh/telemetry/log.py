@@ -39,6 +39,7 @@ class Logging:
         self.render: Callable[[dict[str, Any]], str] = render_text
         self.wall: Callable[[], float] = time.time  # noqa: TID251 - the default; tests and simulations give their own
         self.lines: Family[Counter] | None = None
+        self.fields: dict[str, Any] = {}
         self._repeats: dict[tuple[str, str], tuple[float, int]] = {}
 
     def is_enabled(self, component: str, level: int) -> bool:
@@ -69,7 +70,7 @@ class Logging:
                 fields["suppressed"] = suppressed
         stream = self.stream or sys.stderr
         line = self.render(
-            {"timestamp": timestamp(now), "level": level, "component": component, "event": event, **fields}
+            {"timestamp": timestamp(now), "level": level, "component": component, "event": event} | self.fields | fields
         )
         try:
             stream.write(line + "\n")
@@ -132,14 +133,16 @@ def setup(
     stream: TextIO | None = None,
     wall: Callable[[], float] | None = None,
     registry: Registry | None = None,
+    fields: dict[str, Any] | None = None,
 ) -> None:
     """Say once, at start, how to log. `console` is coloured, for people; `text` and `json` are for files.
 
-    `stream` None is the current sys.stderr. Raises ConfigError for an unknown level.
+    Every line has `fields`. `stream` None is the current sys.stderr. Raises ConfigError for an unknown level.
     """
     _logging.threshold = _level(level)
     _logging.thresholds = {}
     _logging.stream = stream
+    _logging.fields = fields or {}
     _logging.render = {"text": render_text, "json": render_json, "console": _render_console}[encoding]
     if wall is not None:
         _logging.wall = wall

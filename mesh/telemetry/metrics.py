@@ -16,6 +16,8 @@ from typing import Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
+Merge: TypeAlias = Literal["sum", "max", "min"]
+"""What several processes' values of one series are together."""
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OVERFLOW: Labels = (("overflow", "true"),)
@@ -135,11 +137,19 @@ class Family(Generic[S]):
     """All series of one metric name. `child` may be called at any time; keep what it returns."""
 
     def __init__(
-        self, name: str, help: str, kind: Kind, make: Callable[[str], S], limit: int, overflowed: Callable[[str], None]
+        self,
+        name: str,
+        help: str,
+        kind: Kind,
+        make: Callable[[str], S],
+        limit: int,
+        overflowed: Callable[[str], None],
+        merge: Merge = "sum",
     ) -> None:
         self.name = name
         self.help = help
         self.kind = kind
+        self.merge = merge
         self._make = make
         self._limit = limit
         self._overflowed = overflowed
@@ -214,10 +224,10 @@ class Family(Generic[S]):
             if isinstance(series, Histogram):
                 lines.extend(series.lines(self.name))
             else:
-                lines.extend(_line(sample) for sample in series.samples(self.name))
-        lines.extend(_line(sample) for sample in self._collected())
+                lines.extend(line(sample) for sample in series.samples(self.name))
+        lines.extend(line(sample) for sample in self._collected())
         if lines:
-            out.append(f"# HELP {self.name} {self.help.translate(_HELP_ESCAPES)}\n# TYPE {self.name} {self.kind}\n")
+            out.append(preamble(self.name, self.help, self.kind))
             out.extend(lines)
 
 
@@ -238,9 +248,10 @@ class Registry:
         """Get or make a counter family; `name` is exposed as given. Raises ValueError for a bad or taken name."""
         return self._family(name, help, "counter", Counter)
 
-    def gauge(self, name: str, help: str) -> Family[Gauge]:
-        """Get or make a gauge family. Raises ValueError for a bad or taken name."""
-        return self._family(name, help, "gauge", Gauge)
+    def gauge(self, name: str, help: str, *, merge: Merge = "sum") -> Family[Gauge]:
+        """Get or make a gauge family. `merge` says what workers of one agent are together: what each has of its own
+        is summed, what all see of the same thing is not. Raises ValueError for a bad or taken name."""
+        return self._family(name, help, "gauge", Gauge, merge)
 
     def histogram(self, name: str, help: str, buckets: Iterable[float]) -> Family[Histogram]:
         """Get or make a histogram family with these upper bounds, +Inf is implied.
@@ -255,12 +266,12 @@ class Registry:
         les = (*(number(bound) for bound in bounds), "+Inf")
         return self._family(name, help, "histogram", lambda labels: Histogram(labels, bounds, les))
 
-    def _family(self, name: str, help: str, kind: Kind, make: Callable[[str], S]) -> Family[S]:
+    def _family(self, name: str, help: str, kind: Kind, make: Callable[[str], S], merge: Merge = "sum") -> Family[S]:
         if not _METRIC_NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no metric name; letters, digits, _ and : only")
         known = self._families.get(name)
         if known is None:
-            family = Family(name, help, kind, make, self._limit, self._overflowed)
+            family = Family(name, help, kind, make, self._limit, self._overflowed, merge)
             self._families[name] = family  # type: ignore[assignment]
             return family
         if known.kind != kind:
@@ -305,6 +316,12 @@ def render_labels(labels: Labels) -> str:
     return ",".join([f'{name}="{value.translate(_LABEL_ESCAPES)}"' for name, value in labels])
 
 
-def _line(sample: Sample) -> str:
+def preamble(name: str, help: str, kind: Kind) -> str:
+    """The two lines before a family's samples."""
+    return f"# HELP {name} {help.translate(_HELP_ESCAPES)}\n# TYPE {name} {kind}\n"
+
+
+def line(sample: Sample) -> str:
+    """One sample as a line."""
     name, labels, value = sample
     return f"{name}{{{labels}}} {number(value)}\n" if labels else f"{name} {number(value)}\n"

@@ -14,8 +14,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from agent.agent import Agent, Ready
-from agent.bootstrap import Bootstrap, Settings
+from agent.agent import Agent
+from agent.bootstrap import Bootstrap, Ready, Settings
 from agent.websocket import Unreachable
 from mesh import config
 from mesh.errors import MeshError

@@ -89,8 +89,11 @@ def push(told: Snapshot) -> Push:
 
 
 @asynccontextmanager
-async def agent_of(pilot: FakePilot, state_path: Path | None = None) -> AsyncIterator[AgentRig]:
-    agent = AgentRig("a", pilot.connect, wall=lambda: NOW + trio.current_time(), state_path=state_path)
+async def agent_of(pilot: FakePilot, state_path: Path | None = None, worker: int = 0) -> AsyncIterator[AgentRig]:
+    def wall() -> float:
+        return NOW + trio.current_time()
+
+    agent = AgentRig("a", pilot.connect, wall=wall, state_path=state_path, worker=worker, workers=worker + 1)
     async with trio.open_nursery() as nursery:
         await nursery.start(agent.client.run)
         yield agent
@@ -312,3 +315,16 @@ async def test_a_silent_pilot_is_noticed(tmp_path: Path, autojump_clock: MockClo
         await trio.sleep(20.01)
         assert "answered no ping" in agent.client.state.last_error
         nursery.cancel_scope.cancel()
+
+
+async def test_a_worker_tells_which_it_is_and_needs_a_pilot_that_knows_of_workers(autojump_clock: MockClock) -> None:
+    pilot = FakePilot()
+    async with agent_of(pilot, worker=2) as agent:
+        hello = await pilot.welcome()
+        assert (hello.worker, hello.workers) == (2, 3)
+        await pilot.next_session()
+        assert isinstance(await pilot.receive(), Hello)
+        await pilot.send(Welcome("s2", ("delta",), "0"))
+        await trio.sleep(1)
+        assert "one session of an agent, not one of each worker" in agent.client.state.last_error
+        assert "run the agent without --workers" in agent.client.state.last_error

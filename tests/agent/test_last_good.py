@@ -45,3 +45,12 @@ async def test_unwritable_file_is_told(tmp_path: Path) -> None:
         await keeper.keep()
     assert keeper.failures == 1
     assert "cannot be written" in log.lines[0][0]
+
+
+async def test_of_several_workers_one_writes(tmp_path: Path) -> None:
+    path = tmp_path / "snapshot.json"
+    reader = LastGood(path, FakeLog(), writes=False)
+    reader.note(Push(1))
+    with trio.move_on_after(0):
+        await reader.keep()
+    assert not path.exists()

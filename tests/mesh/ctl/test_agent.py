@@ -18,8 +18,8 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from agent.agent import Agent, Ready
-from agent.bootstrap import Bootstrap, Settings
+from agent.agent import Agent
+from agent.bootstrap import Bootstrap, Ready, Settings
 from agent.websocket import Unreachable
 from mesh.ctl.agent import app_environment, main, serve_agent
 from mesh.ctl.processes import parse_ready
