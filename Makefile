@@ -57,8 +57,9 @@ bench: $(VENV)/.dev ## ours and Envoy on the same work; BENCH='--quick --only ga
 conformance: $(VENV)/.dev ## scores on the conformance corpora beside the repository, where they are
 	@$(BIN)/python -m tests.conformance --shared $(SHARED)
 
-fuzz: $(VENV)/.dev ## feed the codecs hostile bytes for SECONDS_LONG seconds
-	$(BIN)/python -m tests.fuzz.http1 --seconds $(SECONDS_LONG)
+fuzz: $(VENV)/.dev ## feed the codecs hostile bytes for SECONDS_LONG seconds, half of them HTTP/1, half HTTP/2
+	$(BIN)/python -m tests.fuzz.http1 --seconds $$(( $(SECONDS_LONG) / 2 ))
+	$(BIN)/python -m tests.fuzz.http2 --seconds $$(( $(SECONDS_LONG) / 2 ))
 
 soak: $(VENV)/.dev ## a gateway under load for SECONDS_LONG seconds: no task, socket or memory may leak
 	$(BIN)/python -m tests.soak --seconds $(SECONDS_LONG)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import trio
 
@@ -24,8 +25,9 @@ from agent.codec.http2 import (
     TrailersReceived,
 )
 from agent.codec.message import CHUNKED, RequestHead, ResponseHead
+from mesh import config
 from mesh.net.tcp import TcpListener, Transport, connect
-from tests.rig import LOOPBACK, listening
+from tests.rig import LOOPBACK, listening, web
 
 
 class Seen:
@@ -242,3 +244,8 @@ class H2Upstream:
             await self.script(self, wire, number)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the proxy hung up, which is for the test to judge
+
+
+def web2(port: int, **fields: Any) -> config.Snapshot:
+    """A gateway before an HTTP/2 upstream."""
+    return web(port, protocol="http2", **fields)

@@ -142,7 +142,8 @@ class FastConnection:
         # a GOAWAY of the library's own is told once it is pulled, and it goes before any data
         if core.want_write and len(self._out) < _CONTROL:
             self._out += self._pull(_CONTROL)
-            self._collect(events)  # so are resets of its own
+        if self._out:
+            self._collect(events)  # a reset too is told once it was written
             events += self._events
             self._events = []
         return events
@@ -173,8 +174,8 @@ class FastConnection:
             return
         try:
             self._core.set_stream_priority(number, _TAKE_TURNS, ignore_client_signal=True)
-        except ngh2.StreamUnavailableError:
-            pass  # its reset came with it, and is told next
+        except (ngh2.StreamProtocolError, ngh2.ConnectionStateError):
+            pass  # the same bytes have reset it, or ended the connection; it is told next
         self._methods[number] = []
         events.append(HeadReceived(number, head, event.end_stream))
 
@@ -182,9 +183,11 @@ class FastConnection:
         """A request that is no request: answered where there is a status for it, else reset; its neighbours go on."""
         self._count(error.reason)
         if error.status in (417, 431):
-            self._core.send_response(
-                number, [(b":status", b"%d" % error.status), (b"content-length", b"0")], end_stream=True
-            )
+            fields = [(b":status", b"%d" % error.status), (b"content-length", b"0")]
+            try:
+                self._core.send_response(number, fields, end_stream=True)
+            except (ngh2.StreamProtocolError, ngh2.ConnectionStateError):
+                return  # the same bytes have reset it, or ended the connection
             self._out += self._pull(_CONTROL)  # a reset would take back what is queued
             self._try_reset(number, NO_ERROR)
         else:

@@ -112,9 +112,15 @@ def _judge_special(request: RequestHead, *, end: bool) -> None:
     if te is not None and te.lower() != b"trailers":
         raise ProtocolError(400, "bad_te")
     if b"content-length" in index:
-        request.content_length = _length(index[b"content-length"])
-        if end and request.content_length:
+        announced = _length(index[b"content-length"])
+        if request.method == b"CONNECT":
+            if announced:
+                raise ProtocolError(400, "connect_with_body")
+            request.headers.remove(b"content-length")  # a tunnel has no length (RFC 9110 9.3.6)
+        elif end and announced:
             raise ProtocolError(400, "content_length_mismatch")
+        else:
+            request.content_length = announced
     if b"expect" in index:
         if index[b"expect"].lower() != b"100-continue":
             raise ProtocolError(417, "bad_expectation")
@@ -167,10 +173,12 @@ def read_response(
     length: int = 0 if end else CHUNKED
     if status < 200 or (method == b"CONNECT" and status < 300):
         headers.remove(b"content-length")  # it means nothing there (RFC 9110 8.6, 9.3.6)
+    elif status == 204 and headers.index.get(b"content-length") == b"0":
+        headers.remove(b"content-length")  # it may not be there (RFC 9110 8.6)
     if b"content-length" in headers.index:
         announced = _length(headers.index[b"content-length"])
         bodyless = method == b"HEAD" or status in (204, 304)
-        if end and announced and not bodyless:
+        if announced and (status == 204 or (end and not bodyless)):
             raise ProtocolError(400, "content_length_mismatch")
         if not end:
             length = 0 if bodyless else announced

@@ -218,6 +218,8 @@ class Http2Stream(MuxStream):
         if not self.complete:
             self._let_go()
         self.mux.kick()
+        if self.timed_out and self.complete:
+            return  # what the client is told of its lateness; `fault` is for those who wait for more of it
         dataplane = self._connection.dataplane
         self.deadline = dataplane.now + self._idle
         await self.room()

@@ -157,7 +157,7 @@ class _Builder:
     def _value(self, event: Any, depth: int) -> tuple[Any, Mark]:
         line, column = event.start_mark.line + 1, event.start_mark.column + 1
         if depth > MAX_DEPTH:
-            raise self._error(f"nested deeper than {MAX_DEPTH} levels", "flatten the document", line, column)
+            raise self._too_deep(line, column)
         before = self._nodes
         self._nodes += 1
         value: Any
@@ -254,11 +254,16 @@ class _Builder:
     def _error(self, what: str, remedy: str, line: int, column: int) -> ConfigError:
         return ConfigError(what, remedy=remedy, file=self.file, line=line, column=column)
 
+    def _too_deep(self, line: int, column: int) -> ConfigError:
+        return self._error(f"nested deeper than {MAX_DEPTH} levels", "flatten the document", line, column)
+
     def _syntax_error(self, exc: Any) -> ConfigError:
         mark = getattr(exc, "problem_mark", None) or getattr(exc, "context_mark", None)
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         what = getattr(exc, "problem", None) or getattr(exc, "reason", None) or "not YAML"
         context = getattr(exc, "context", None)
+        if "nesting depth" in f"{what} {context}":  # newer scanners have a limit of their own, far above ours
+            return self._too_deep(line, column)
         lines = self.text.splitlines()
         if line <= len(lines) and lines[line - 1][column - 1 : column] == "\t":
             return self._error("a tab indents this line", "indent with blanks", line, column)

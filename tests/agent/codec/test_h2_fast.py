@@ -10,6 +10,7 @@ from tests.fake_http2_peer import (
     GET,
     GOAWAY,
     HEADERS,
+    MAX_STREAMS,
     OK,
     POST,
     RST_STREAM,
@@ -17,7 +18,10 @@ from tests.fake_http2_peer import (
     FakeServer,
     data,
     frame,
+    goaway,
     response,
+    rst_stream,
+    settings,
     window_update,
 )
 
@@ -77,3 +81,28 @@ def test_data_of_an_answered_request_that_goes_on_is_credited() -> None:
     client.take(client.headers(3, GET))
     client.codec.send_head(3, response(), end=True)
     assert [each.stream for each in client.sent() if each.kind == HEADERS] == [3]
+
+
+def test_a_request_that_is_to_be_answered_but_was_reset_in_the_same_bytes() -> None:
+    client = FakeClient("fast")
+    client.take(client.headers(1, [*POST, (b"expect", b"x")], end=False) + rst_stream(1))
+    assert client.codec.counts == {"bad_expectation": 1}
+    assert client.alive()
+
+
+def test_a_goaway_charges_nothing_for_the_streams_above_it() -> None:
+    server = FakeServer("fast")
+    server.take(settings((MAX_STREAMS, 1000)))
+    for _ in range(600):
+        server.requested()
+    events = server.take(goaway(1))
+    assert not server.codec.failed
+    assert server.codec.counts == {}
+    assert len(events) == 1, "the driver ends them"
+
+
+def test_a_peer_that_says_goodbye_with_an_error_is_no_failure_of_ours() -> None:
+    server = FakeServer("fast")
+    number = server.requested()
+    server.take(goaway(number, 0xB), server.headers(number, OK))
+    assert server.codec.failed == ""

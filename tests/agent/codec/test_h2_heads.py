@@ -162,6 +162,7 @@ REFUSED_REQUESTS: list[tuple[str, Fields]] = [
     ("bad_content_length", [*GET, (b"content-length", b"9" * 19)]),
     ("duplicate_content_length", [*GET, (b"content-length", b"5"), (b"content-length", b"5")]),
     ("content_length_mismatch", [*GET, (b"content-length", b"5")]),
+    ("connect_with_body", [*CONNECT, (b"content-length", b"5")]),
     ("bad_expectation", [*GET, (b"expect", b"x")]),
 ]
 
@@ -213,6 +214,20 @@ def test_a_response_is_told_in_full(fields: Fields, method: bytes, end: bool, le
     head = read_response([*OK, *fields], method, end=end)
     assert (head.status, head.version, head.content_length) == (200, b"2", length)
     assert head.headers.items == fields
+
+
+def test_lengths_that_mean_nothing_are_dropped() -> None:
+    tunnel = read([*CONNECT, (b"content-length", b"0")], end=False)
+    assert (tunnel.content_length, tunnel.headers.items) == (CHUNKED, [])
+    for fields, method in (
+        ([(b":status", b"103"), (b"content-length", b"7")], b"GET"),
+        ([*OK, (b"content-length", b"7")], b"CONNECT"),
+        ([(b":status", b"204"), (b"content-length", b"0")], b"GET"),
+    ):
+        head = read_response(fields, method, end=False)
+        assert (head.content_length, head.headers.items) == (CHUNKED, [])
+    with pytest.raises(ProtocolError, match="content_length_mismatch"):
+        read_response([(b":status", b"204"), (b"content-length", b"7")])
 
 
 def test_a_304_may_tell_a_length_and_have_none() -> None:

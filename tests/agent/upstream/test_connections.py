@@ -7,8 +7,7 @@ import trio
 
 from agent.codec.http2 import Http2Limits
 from mesh import config
-from tests.agent.downstream.test_http2 import web2
-from tests.h2_wire import H2Upstream, H2Wire, h2_client, h2_echo
+from tests.h2_wire import H2Upstream, H2Wire, h2_client, h2_echo, web2
 from tests.rig import cluster as cluster_of
 from tests.rig import connected, serving, settle, until
 

@@ -1,168 +1,392 @@
-"""Upstream HTTP/2 connections: what their end, resets and goodbyes mean for the exchanges on them."""
+"""An upstream HTTP/2 connection behind a gateway: streams that share it, and every way in which one may fail."""
 
 from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
+from hyperframe import frame as h2
 
-from agent.codec.headers import Headers
-from agent.codec.http2 import CANCEL, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM, Http2Limits
-from agent.codec.message import ResponseHead
+from agent.codec.http2 import CANCEL, ENHANCE_YOUR_CALM, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM
 from mesh import config
-from tests.agent.downstream.test_http2 import web2
-from tests.h2_wire import H2Upstream, H2Wire, h2_client, h2_echo
-from tests.rig import serving, settle, until, web
+from tests.h2_rig import Http2Peer, Http2Upstream, PeerStream, gateway, http2_connected, http2_echo
+from tests.rig import Serving, http_listener, idle_counts, routes_to, serving, settle, snapshot, until
+from tests.rig import cluster as make_cluster
+from tests.rig import endpoint as make_endpoint
+
+Failure = Callable[[Http2Peer, PeerStream], Awaitable[None]]
 
 
-async def test_http1_requests_share_a_connection() -> None:
-    upstream = H2Upstream()
-    async with upstream.running(), serving(web2(upstream.port)) as served:
-        async with served.connect() as one, served.connect() as two:
-            assert (await one.ask(b"/one")).body == b"/one"
-            assert (await two.ask(b"/two")).body == b"/two"
+async def refuse(peer: Http2Peer, stream: PeerStream) -> None:
+    await peer.send_reset(stream, REFUSED_STREAM)
+
+
+async def reset(peer: Http2Peer, stream: PeerStream) -> None:
+    await peer.send_reset(stream, INTERNAL_ERROR)
+
+
+async def die(peer: Http2Peer, stream: PeerStream) -> None:
+    peer.transport.close()
+
+
+async def go_away(peer: Http2Peer, stream: PeerStream) -> None:
+    await peer.send_goaway(stream.number - 2 if stream.number > 1 else 0)
+
+
+async def blunder(peer: Http2Peer, stream: PeerStream) -> None:
+    await peer.send_frames(h2.DataFrame(stream.number, b"no head"))
+
+
+async def babble(peer: Http2Peer, stream: PeerStream) -> None:
+    await peer.send_raw(b"HTTP/1.1 200 OK\r\n\r\n")
+
+
+def then(first: Failure, rest: Failure = http2_echo) -> Failure:
+    """`first` for the first stream, `rest` for all others."""
+    seen: list[PeerStream] = []
+
+    async def each(peer: Http2Peer, stream: PeerStream) -> None:
+        seen.append(stream)
+        await (first if len(seen) == 1 else rest)(peer, stream)
+
+    return each
+
+
+async def ask(served: Serving, method: bytes = b"GET", body: bytes = b"") -> PeerStream:
+    async with http2_connected(served.port()) as client:
+        return await client.ask(b"/", body, method=method)
+
+
+# Sharing
+
+
+async def test_streams_of_many_clients_share_a_connection() -> None:
+    upstream = Http2Upstream()
+    async with gateway(upstream) as served:
+        async with served.connect() as wire, http2_connected(served.port()) as client:
+            assert (await wire.ask(b"/1")).body == b"/1"
+            assert bytes((await client.ask(b"/2")).body) == b"/2"
         assert upstream.accepted == 1
-        head = upstream.requests[0]
-        assert (head.authority, head.path) == (b"app", b"/one")
-        assert head.headers.get(b"host") is None
-        assert served.records[0].protocol == "HTTP/1.1"
+        assert [stream.number for stream in upstream.seen] == [1, 3]
+
+
+async def test_an_answer_that_is_slow_holds_up_nobody() -> None:
+    slow = trio.Event()
+
+    async def script(peer: Http2Peer, stream: PeerStream) -> None:
+        if stream.head[b":path"] == b"/slow":
+            await slow.wait()
+        await http2_echo(peer, stream)
+
+    async with gateway(Http2Upstream(script)) as served, http2_connected(served.port()) as client:
+        first = await client.begin(b"/slow")
+        assert (await client.ask(b"/quick")).status == 200
+        assert not first.over
+        slow.set()
+        assert bytes((await client.answer(first)).body) == b"/slow"
+
+
+@pytest.mark.parametrize("policy", ["round_robin", "least_request"])
+async def test_each_stream_is_balanced(policy: str) -> None:
+    ups = [Http2Upstream(), Http2Upstream()]
+    async with ups[0].running(), ups[1].running():
+        given = snapshot(
+            http_listener(),
+            routes_to(),
+            make_cluster(protocol="http2", lb_policy=policy),
+            config.ClusterEndpoints("app", tuple(make_endpoint(each.port) for each in ups)),
+        )
+        async with serving(given) as served:
+            async with http2_connected(served.port()) as client:
+                for _ in range(40):
+                    assert (await client.ask()).status == 200
+            assert [each.accepted for each in ups] == [1, 1]
+            counts = sorted(len(each.seen) for each in ups)
+            assert sum(counts) == 40
+            assert counts[0] == 20 if policy == "round_robin" else counts[0] > 5
+
+
+async def test_the_request_as_the_upstream_sees_it() -> None:
+    upstream = Http2Upstream()
+    async with gateway(upstream, use_remote_address=True) as served:
+        async with served.connect() as wire:
+            await wire.ask(b"/a?b", host=b"Shop:80", extra=b"x-one: 1\r\nconnection: x-hop\r\nx-hop: 1\r\n")
+        head = upstream.seen[0].head
+        assert (head[b":authority"], head[b":path"], head[b":method"]) == (b"Shop:80", b"/a?b", b"GET")
+        assert head[b"x-one"] == b"1"
+        assert head[b"x-forwarded-proto"] == b"http"
+        assert b"x-forwarded-for" in head
+        assert not {b"host", b"connection", b"x-hop", b"transfer-encoding"} & head.keys()
+
+
+# Failures before an answer
 
 
 @pytest.mark.parametrize(
-    ("code", "status", "flag", "reply"),
+    ("failure", "status", "flag"),
     [
-        (INTERNAL_ERROR, 503, "UR", b"UR upstream_reset_before_response_started{remote_reset}"),
-        (REFUSED_STREAM, 503, "UR", b"UR upstream_reset_before_response_started{remote_refused_stream_reset}"),
+        (refuse, 503, "UR"),
+        (reset, 503, "UR"),
+        (die, 503, "UC"),
+        (go_away, 503, "UR"),
+        (blunder, 502, "UPE"),
+        (babble, 502, "UPE"),
     ],
 )
-async def test_a_stream_that_the_upstream_resets(code: int, status: int, flag: str, reply: bytes) -> None:
-    async def reset(upstream: H2Upstream, wire: H2Wire, number: int) -> None:
-        wire.codec.reset(number, code)
-        await wire.flush()
-
-    upstream = H2Upstream(reset)
-    async with upstream.running(), serving(web2(upstream.port)) as served, h2_client(served.port()) as wire:
-        seen = await wire.ask()
-        assert (seen.status, seen.header(b"x-mesh-reply")) == (status, reply)
-        assert served.records[0].flags == (flag,)
-        assert upstream.accepted == 1
-        assert not upstream.wires[0].closed, "its neighbours go on"
+async def test_a_failure_is_told_and_the_next_request_is_well(failure: Failure, status: int, flag: str) -> None:
+    async with gateway(Http2Upstream(then(failure))) as served:
+        answer = await ask(served, b"POST", b"x")
+        assert answer.status == status
+        assert b"reset reason" in answer.body
+        [record] = served.records
+        assert (record.flags, record.attempts) == ((flag,), 1)
+        assert (await ask(served)).status == 200
 
 
-async def test_a_goaway_lets_streams_finish_and_sends_new_ones_elsewhere() -> None:
-    async def once(upstream: H2Upstream, wire: H2Wire, number: int) -> None:
-        if upstream.accepted == 1 and number == 1:
-            wire.codec.goaway()
-            await wire.flush()
-            await until(lambda: upstream.accepted == 2)
-        await h2_echo(upstream, wire, number)
+@pytest.mark.parametrize(
+    ("failure", "method", "retried"),
+    [
+        (refuse, b"POST", True),
+        (go_away, b"POST", True),
+        (reset, b"POST", False),
+        (die, b"POST", False),
+    ],
+)
+async def test_only_what_was_not_touched_is_repeated(failure: Failure, method: bytes, retried: bool) -> None:
+    """By a policy for refused streams, a request that changes things included."""
+    upstream = Http2Upstream(then(failure))
+    async with upstream.running():
+        retry = config.RetryPolicy(1, retry_on=("refused-stream",))
+        given = snapshot(
+            http_listener(),
+            routes_to(retries=retry),
+            make_cluster(protocol="http2"),
+            config.ClusterEndpoints("app", (make_endpoint(upstream.port),)),
+        )
+        async with serving(given) as served, http2_connected(served.port()) as client:
+            answer = await client.ask(b"/", b"body", method=method)
+            assert answer.status == (200 if retried else 503)
+            assert len(upstream.seen) == (2 if retried else 1)
 
-    upstream = H2Upstream(once)
-    async with upstream.running(), serving(web2(upstream.port)) as served, h2_client(served.port()) as wire:
-        first = await wire.open(b"/first")
-        [endpoint] = served.cluster().endpoints.values()
-        await until(lambda: endpoint.streams.connections and endpoint.streams.connections[0].closing)
-        assert (await wire.ask(b"/second")).body == b"/second"
-        assert (await wire.answered(first)).body == b"/first"
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+async def test_a_connection_that_is_parted_with_in_use_is_healed(method: bytes) -> None:
+    """GOAWAY for a stream on a connection that had served: nobody touched it, so it goes again without a policy."""
+    upstream = Http2Upstream()
+    async with gateway(upstream) as served:
+        assert (await ask(served)).status == 200
+        upstream.each = then(go_away)
+        assert (await ask(served, method, b"x" if method == b"POST" else b"")).status == 200
         assert upstream.accepted == 2
-        await until(lambda: len(endpoint.streams.connections) == 1)
+        assert [record.attempts for record in served.records] == [1, 1]
 
 
-async def test_a_connection_that_dies_under_a_request() -> None:
-    async def die(upstream: H2Upstream, wire: H2Wire, number: int) -> None:
-        wire.transport.close()
+async def test_streams_below_a_goaway_finish_and_new_ones_go_elsewhere() -> None:
+    let = trio.Event()
 
-    upstream = H2Upstream(die)
-    async with upstream.running(), serving(web2(upstream.port)) as served, h2_client(served.port()) as wire:
-        seen = await wire.ask(method=b"POST")
-        assert (seen.status, served.records[0].flags) == (503, ("UC",))
-        await settle()
-        assert served.cluster().limits.connections.held == 0
+    async def script(peer: Http2Peer, stream: PeerStream) -> None:
+        if stream.head[b":path"] == b"/first":
+            await peer.send_goaway(stream.number)
+            await let.wait()
+        await http2_echo(peer, stream)
 
-
-async def test_a_response_that_is_none() -> None:
-    async def odd(upstream: H2Upstream, wire: H2Wire, number: int) -> None:
-        wire.codec.send_head(number, ResponseHead(200, Headers([(b"content-length", b"5")])), end=False)
-        wire.codec.send_data(number, b"too long a body", end=True)
-        await wire.flush()
-
-    upstream = H2Upstream(odd)
-    async with upstream.running(), serving(web2(upstream.port)) as served, h2_client(served.port()) as wire:
-        seen = await wire.ask()
-        assert (seen.status, seen.body, seen.reset) == (200, b"", INTERNAL_ERROR)
-        assert served.records[0].flags == ("UPE",)
+    upstream = Http2Upstream(script)
+    async with gateway(upstream) as served, http2_connected(served.port()) as client:
+        first = await client.begin(b"/first")
+        await until(lambda: upstream.seen)
+        [shared] = next(iter(served.cluster().endpoints.values())).streams.connections
+        await until(lambda: shared.closing)
+        assert bytes((await client.ask(b"/second")).body) == b"/second"
+        assert upstream.accepted == 2
+        let.set()
+        assert bytes((await client.answer(first)).body) == b"/first"
+        await until(lambda: upstream.open == 1)
 
 
-async def test_route_timeouts_reset_the_upstreams_stream(autojump_clock: trio.testing.MockClock) -> None:
-    async def hang(upstream: H2Upstream, wire: H2Wire, number: int) -> None:
-        await trio.sleep_forever()
+async def test_a_shutdown_notice_is_no_failure() -> None:
+    async def script(peer: Http2Peer, stream: PeerStream) -> None:
+        await peer.send_goaway(2**31 - 1)
+        await http2_echo(peer, stream)
 
-    upstream = H2Upstream(hang)
-    snapshot = web2(upstream.port)
-    async with upstream.running(), serving(timed(web2(upstream.port))) as served, h2_client(served.port()) as wire:
-        number = await wire.open()
-        assert (await wire.answered(number, seconds=60)).status == 504
-        await until(lambda: upstream.wires[0].streams[1].reset == CANCEL)
+    upstream = Http2Upstream(script)
+    async with gateway(upstream) as served:
+        for _ in range(3):
+            assert (await ask(served)).status == 200
+            await until(lambda: upstream.open == 0)
+        assert upstream.accepted == 3
+
+
+async def test_a_connection_that_dies_takes_all_its_streams() -> None:
+    upstream = Http2Upstream(lambda peer, stream: peer.until(lambda: False))
+    async with gateway(upstream) as served, http2_connected(served.port()) as client:
+        streams = [await client.begin(method=b"POST") for _ in range(10)]
+        await until(lambda: len(upstream.seen) == 10)
+        upstream.peer.transport.reset()
+        for stream in streams:
+            assert (await client.answer(stream)).status == 503
+        assert [record.flags for record in served.records] == [("UC",)] * 10
+
+
+# Failures within an answer
+
+
+async def begin(peer: Http2Peer, stream: PeerStream) -> None:
+    await peer.send_head(stream, [(b":status", b"200"), (b"content-length", b"1000")])
+    await peer.send_data(stream, b"half")
+
+
+def after_begun(failure: Failure) -> Failure:
+    async def script(peer: Http2Peer, stream: PeerStream) -> None:
+        await begin(peer, stream)
+        await failure(peer, stream)
+
+    return script
+
+
+async def break_off(peer: Http2Peer, stream: PeerStream) -> None:
+    await peer.send_data(stream, b"", end=True)
+
+
+@pytest.mark.parametrize(
+    ("failure", "flag"), [(reset, "UR"), (refuse, "UR"), (die, "UC"), (break_off, "UPE"), (babble, "UPE")]
+)
+async def test_an_answer_cut_short_is_not_taken_for_a_whole_one(failure: Failure, flag: str) -> None:
+    seen = trio.Event()
+
+    async def script(peer: Http2Peer, stream: PeerStream) -> None:
+        await begin(peer, stream)
+        await seen.wait()
+        await failure(peer, stream)
+
+    async with gateway(Http2Upstream(then(script))) as served:
+        async with http2_connected(served.port()) as client:
+            answer = await client.begin()
+            await client.until(lambda: answer.body == b"half")
+            seen.set()
+            await client.answer(answer)
+            assert (answer.status, answer.ended, answer.reset) == (200, False, INTERNAL_ERROR)
+        await until(lambda: served.records)
+        [record] = served.records
+        assert record.flags == (flag,)
+        assert (await ask(served)).status == 200
+        async with served.connect() as wire:
+            assert (await wire.ask(b"/h1")).body == b"/h1"
+
+
+async def test_an_answer_cut_short_resets_an_http1_client() -> None:
+    async with gateway(Http2Upstream(after_begun(reset))) as served, served.connect() as wire:
+        await wire.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        assert (await wire.head()).status == 200
+        with pytest.raises(trio.BrokenResourceError):
+            await wire.rest()
+
+
+async def test_a_reset_with_no_error_after_the_end_is_fine() -> None:
+    """RFC 9113 8.1: an answer that came early may be followed by it."""
+
+    async def early(peer: Http2Peer, stream: PeerStream) -> None:
+        await peer.reply(stream, 413, b"big")
+        await peer.send_reset(stream, NO_ERROR)
+
+    async with gateway(Http2Upstream(early)) as served, http2_connected(served.port()) as client:
+        stream = await client.begin(method=b"POST", end=False)
+        await client.send_data(stream, b"x" * 1000)
+        await client.until(lambda: stream.reset is not None)
+        assert (stream.status, bytes(stream.body), stream.ended, stream.reset) == (413, b"big", True, NO_ERROR)
+        assert [record.flags for record in served.records] == [()]
+
+
+async def test_the_rest_of_an_upload_that_is_not_wanted_is_not_sent() -> None:
+    async def early(peer: Http2Peer, stream: PeerStream) -> None:
+        await peer.reply(stream, 413, b"big")
+
+    upstream = Http2Upstream(early, hold=True)
+    async with gateway(upstream) as served, served.connect() as wire:
+        await wire.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n" + b"x" * 100_000)
+        answer = await wire.message()
+        assert (answer.status, answer.body) == (413, b"big")
+        await until(lambda: upstream.seen[0].reset is not None)
+        assert upstream.seen[0].reset in (NO_ERROR, CANCEL)
+        assert not upstream.seen[0].ended
+
+
+# Timeouts
+
+
+async def never(peer: Http2Peer, stream: PeerStream) -> None:
+    await peer.until(lambda: stream.reset is not None)
+
+
+def routed(port: int, **action: Any) -> config.Snapshot:
+    return snapshot(
+        http_listener(),
+        routes_to(**action),
+        make_cluster(protocol="http2"),
+        config.ClusterEndpoints("app", (make_endpoint(port),)),
+    )
+
+
+async def test_a_route_timeout_resets_the_stream(autojump_clock: trio.testing.MockClock) -> None:
+    upstream = Http2Upstream(never)
+    async with upstream.running(), serving(routed(upstream.port, timeout=5.0)) as served:
+        with idle_counts(served.cluster()):
+            answer = await ask(served)
+            assert (answer.status, bytes(answer.body)) == (504, b"upstream request timeout")
+            await until(lambda: upstream.seen[0].reset == CANCEL)
         assert served.records[0].flags == ("UT",)
-    assert snapshot.clusters["app"].protocol == "http2"
+        assert upstream.open == 1
 
 
-def timed(snapshot: config.Snapshot) -> config.Snapshot:
-    """The same with a timeout of two seconds."""
-    [table] = snapshot.routes.values()
-    [host] = table.virtual_hosts
-    [route] = host.routes
-    action = config.RouteAction((config.WeightedCluster("app"),), timeout=2.0)
-    made = config.Route(route.name, route.match, action)
-    snapshot.routes["web"] = config.RouteConfig("web", (config.VirtualHost("any", ("*",), (made,)),))
-    return snapshot
+async def test_a_timeout_of_one_try(autojump_clock: trio.testing.MockClock) -> None:
+    upstream = Http2Upstream(then(never))
+    retry = config.RetryPolicy(1, retry_on=("5xx",), per_try_timeout=2.0)
+    async with upstream.running(), serving(routed(upstream.port, retries=retry)) as served:
+        with idle_counts(served.cluster()):
+            assert (await ask(served)).status == 200
+            await until(lambda: upstream.seen[0].reset == CANCEL)
+        assert served.records[0].attempts == 2
+        assert upstream.accepted == 1
 
 
-async def test_an_idle_connection_is_closed_with_a_goodbye(autojump_clock: trio.testing.MockClock) -> None:
-    upstream = H2Upstream()
-    settings = {"idle_timeout": 5.0}
-    async with upstream.running(), serving(web2(upstream.port, connection=settings)) as served:
-        async with h2_client(served.port()) as wire:
-            await wire.ask()
-            await until(lambda: upstream.wires[0].closed, seconds=30)
-            assert upstream.wires[0].goaway[0][1] == NO_ERROR
-            assert (await wire.ask()).status == 200
-        assert upstream.accepted == 2
+async def test_a_timeout_within_an_answer(autojump_clock: trio.testing.MockClock) -> None:
+    upstream = Http2Upstream(after_begun(never))
+    async with upstream.running(), serving(routed(upstream.port, timeout=5.0)) as served:
+        answer = await ask(served)
+        assert (answer.status, answer.ended, answer.reset) == (200, False, INTERNAL_ERROR)
+        await until(lambda: upstream.seen[0].reset == CANCEL)
 
 
-async def test_a_flood_by_the_upstream_costs_its_connection() -> None:
-    async def flood(upstream: H2Upstream, wire: H2Wire, number: int) -> None:
-        await wire.transport.send(b"\0\0\x08\x06\0\0\0\0\0........" * 3000)
-
-    upstream = H2Upstream(flood)
-    async with upstream.running(), serving(web2(upstream.port)) as served, h2_client(served.port()) as wire:
-        assert (await wire.ask()).status == 502
-        await until(lambda: ("upstream_http2", "control_flood") in served.refused())
+# Floods
 
 
-async def test_an_upload_waits_for_the_upstreams_window() -> None:
-    async def reluctant(upstream: H2Upstream, wire: H2Wire, number: int) -> None:
-        seen = wire.streams[number]
-        wire.taking = False
-        await wire.until(lambda: len(seen.body) >= 65536)
-        wire.taking = True
-        wire.codec.consume(number, len(seen.body))
-        await wire.flush()
-        await wire.until(lambda: seen.ended)
-        await wire.answer(number, body=b"%d" % len(seen.body))
+async def test_an_upstream_that_floods_is_left() -> None:
+    async def flood(peer: Http2Peer, stream: PeerStream) -> None:
+        while True:
+            await peer.send_raw(h2.PingFrame(0, b"flooding").serialize() * 1000)
 
-    upstream = H2Upstream(reluctant, Http2Limits(stream_window=65536))
-    async with upstream.running(), serving(web2(upstream.port)) as served, h2_client(served.port()) as wire:
-        number = await wire.open(method=b"POST", end=False)
-        wire.codec.send_data(number, b"x" * 1_000_000, end=True)
-        await wire.flush()
-        assert (await wire.answered(number)).body == b"1000000"
+    async with gateway(Http2Upstream(then(flood))) as served:
+        answer = await ask(served, b"POST", b"x")
+        assert answer.status in (502, 503)
+        refused = [reason for where, reason in served.refused() if where == "upstream_http2"]
+        assert len(refused) == 1
+        assert (await ask(served)).status == 200
 
 
-async def test_each_request_in_the_version_that_it_came_by() -> None:
-    two = H2Upstream()
-    async with two.running(), serving(web(two.port, protocol="downstream")) as served:
-        async with h2_client(served.port()) as wire:
-            assert (await wire.ask(b"/two")).body == b"/two"
-        cluster = served.cluster()
-        assert (cluster.multiplexes(b"2"), cluster.multiplexes(b"1.1")) == (True, False)
+async def test_what_comes_for_a_stream_that_was_cut_is_dropped(autojump_clock: trio.testing.MockClock) -> None:
+    late = trio.Event()
+
+    async def deaf(peer: Http2Peer, stream: PeerStream) -> None:
+        await late.wait()
+        await peer.reply(stream, body=b"late")
+
+    upstream = Http2Upstream(then(deaf))
+    async with upstream.running(), serving(routed(upstream.port, timeout=1.0)) as served:
+        assert (await ask(served)).status == 504
+        late.set()
+        await settle()
+        assert (await ask(served)).status == 200
+        assert upstream.accepted == 1
+        assert ENHANCE_YOUR_CALM not in [code for _, code in upstream.peer.goaways]
