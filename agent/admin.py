@@ -6,6 +6,7 @@ not loopback) are refused. What is shown comes from the agent through `AgentView
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
