@@ -154,7 +154,8 @@ class Connections:
             opening.done.set()
         self._count_opened(endpoint)
         codec = http2_client(self._http2_limits, self._engine, self.clock)
-        connection = Http2Connection(transport, codec, endpoint, self.clock(), self.wake_one)
+        most = self.config.connection.max_concurrent_streams
+        connection = Http2Connection(transport, codec, endpoint, self.clock(), self.wake_one, most_streams=most)
         # for this request alone: drained meanwhile, or it speaks for one client
         connection.closing = pool is not endpoint.streams or not self._shares
         pool.connections.append(connection)
@@ -362,3 +363,6 @@ class Connections:
             for connection in tuple(endpoint.streams.connections):
                 if connection.is_old(now, settings.idle_timeout, settings.max_connection_duration):
                     connection.part()
+                if settings.http2_keepalive is not None and not connection.keep_alive(now, *settings.http2_keepalive):
+                    self._refused("upstream_http2", "keepalive_timeout", 1)
+                    connection.close()

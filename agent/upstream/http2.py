@@ -142,11 +142,19 @@ class Http2Connection(Multiplexed[Http2Lease]):
     """A connection to an endpoint. `leased` streams are under way or about to begin; `closing`: no new ones.
 
     `served` counts leases; `idle_since` and `born` are times of the injected clock; `settled` is True once the peer's
-    settings have come. `changed` is called when a stream has ended, or more of them are allowed.
+    settings have come, `most_streams` (0: no limit) what the configuration allows at once.
+    `changed` is called when a stream has ended, or more of them are allowed.
     """
 
     def __init__(
-        self, transport: Transport, codec: Http2, endpoint: Endpoint, now: float, changed: Callable[[], None]
+        self,
+        transport: Transport,
+        codec: Http2,
+        endpoint: Endpoint,
+        now: float,
+        changed: Callable[[], None],
+        *,
+        most_streams: int = 0,
     ) -> None:
         super().__init__(transport, codec)
         self.endpoint = endpoint
@@ -157,12 +165,17 @@ class Http2Connection(Multiplexed[Http2Lease]):
         self.served = 0
         self.closing = False
         self.settled = False
+        self.most_streams = most_streams
+        self._heard = True
+        self._heard_at = now
+        self._asked_at: float | None = None
         self._scope = trio.CancelScope()
 
     @property
     def has_room(self) -> bool:
         """Whether one more stream may be opened now."""
-        return not self.closing and len(self.leased) < self.codec.max_streams
+        most = self.codec.max_streams
+        return not self.closing and len(self.leased) < (min(most, self.most_streams) if self.most_streams else most)
 
     def lease(self) -> Http2Lease:
         """A stream for one exchange; end it with `finish`."""
@@ -212,7 +225,22 @@ class Http2Connection(Multiplexed[Http2Lease]):
         if not self.leased:
             self._scope.cancel()
 
+    def keep_alive(self, now: float, interval: float, timeout: float) -> bool:
+        """Once in a while: PING a peer that has been silent. False: it has not answered for `timeout` seconds."""
+        if self._heard:
+            self._heard, self._heard_at, self._asked_at = False, now, None
+        elif self._asked_at is not None:
+            return now - self._asked_at < timeout
+        elif now - self._heard_at >= interval:
+            self._asked_at = now
+            self.codec.ping(b"mesh\0\0\0\0")
+            self.kick()
+        return True
+
     # What arrives
+
+    def received(self) -> None:
+        self._heard = True
 
     def head_received(self, event: HeadReceived) -> None:
         lease = self.streams.get(event.stream_id)

@@ -21,7 +21,10 @@ class CircuitBreakers(Struct, frozen=True, omit_defaults=True):
 
 
 class ConnectionSettings(Struct, frozen=True, omit_defaults=True):
-    """How connections of the pool live. `max_requests_per_connection` 0 is unlimited; durations 0 are off."""
+    """How connections of the pool live. `max_requests_per_connection` 0 is unlimited; durations 0 are off.
+
+    `max_concurrent_streams` 0: as many on one HTTP/2 connection as the peer allows.
+    """
 
     connect_timeout: float = 10.0
     idle_timeout: float = 3600.0
@@ -29,6 +32,9 @@ class ConnectionSettings(Struct, frozen=True, omit_defaults=True):
     max_connection_duration: float = 0.0
     tcp_keepalive: tuple[int, float, float] | None = None
     """(probes, time, interval) or off."""
+    max_concurrent_streams: int = 0
+    http2_keepalive: tuple[float, float] | None = None
+    """Seconds of silence after which a PING is sent, and for which its answer is waited for; or off."""
 
 
 class OutlierDetection(Struct, frozen=True, omit_defaults=True):

@@ -40,9 +40,6 @@ _POLICY_BLOCKS = (
     Unserved("loadBalancer.warmupDurationSecs", "new endpoints get their full share at once"),
     Unserved("loadBalancer.localityLbSetting", "localities are not looked at"),
     Unserved("loadBalancer.zoneAwareLbSetting", "localities are not looked at"),
-    Unserved("connectionPool.http.useClientProtocol", "HTTP/1.1 is spoken upstream", _is("TRUE")),
-    Unserved("connectionPool.http.maxConcurrentStreams", "HTTP/1.1 is spoken upstream"),
-    Unserved("connectionPool.http.http2KeepAlive", "HTTP/1.1 is spoken upstream"),
     Unserved("outlierDetection.outlierDetectionHttpErrorCodes", "every 5xx counts as an error"),
     Unserved("tls.credentialName", "gateways act on it; sidecars refuse connections to the destination"),
 )

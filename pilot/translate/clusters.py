@@ -12,6 +12,7 @@ from mesh.config.cluster import UNLIMITED
 from pilot.resources.destination_rule import (
     ClientTlsSettings,
     ConnectionPoolSettings,
+    Http2KeepAlive,
     LoadBalancerSettings,
     OutlierDetection,
     PortTrafficPolicy,
@@ -150,13 +151,15 @@ def _origin(service: Service, rule: MergedRule | None, subset: RuleSubset | None
     return service.origin
 
 
-def _protocol(port: ServicePort, pool: ConnectionPoolSettings | None) -> Literal["http1", "http2", "tcp"]:
+def _protocol(port: ServicePort, pool: ConnectionPoolSettings | None) -> Literal["http1", "http2", "downstream", "tcp"]:
     if not port.is_http:
         return "tcp"
-    if port.is_http2:
+    http = pool.http if pool is not None else None
+    if http is not None and http.use_client_protocol:
+        return "downstream"
+    if port.is_http2 or (http is not None and http.h2_upgrade_policy == "UPGRADE"):
         return "http2"
-    upgrade = pool is not None and pool.http is not None and pool.http.h2_upgrade_policy == "UPGRADE"
-    return "http2" if upgrade else "http1"
+    return "http1"
 
 
 def breakers(pool: ConnectionPoolSettings | None) -> config.CircuitBreakers:
@@ -183,12 +186,21 @@ def connection(pool: ConnectionPoolSettings | None, connect_timeout: float) -> c
         connect_timeout=(tcp.connect_timeout if tcp is not None else None) or connect_timeout,
         idle_timeout=3600.0 if idle is None else float(idle),
         max_requests_per_connection=http.max_requests_per_connection if http is not None else 0,
+        max_concurrent_streams=http.max_concurrent_streams if http is not None else 0,
+        http2_keepalive=_pings(http.http2_keep_alive if http is not None else None),
         max_connection_duration=float((tcp.max_connection_duration if tcp is not None else None) or 0.0),
         # The kernel's own defaults, as Linux documents them in tcp(7).
         tcp_keepalive=(keepalive.probes or 9, float(keepalive.time or 7200.0), float(keepalive.interval or 75.0))
         if keepalive is not None
         else None,
     )
+
+
+def _pings(keepalive: Http2KeepAlive | None) -> tuple[float, float] | None:
+    """Interval and timeout; a timeout that is not given is Envoy's."""
+    if keepalive is None or not keepalive.interval:
+        return None
+    return float(keepalive.interval), float(keepalive.timeout or 20.0)
 
 
 def _outlier(detection: OutlierDetection | None) -> config.OutlierDetection | None:

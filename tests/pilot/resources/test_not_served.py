@@ -38,8 +38,6 @@ def test_policies_of_destinations_ports_and_subsets():
     assert found == {
         "workloadSelector",
         "trafficPolicy.loadBalancer.warmup",
-        "trafficPolicy.connectionPool.http.maxConcurrentStreams",
-        "trafficPolicy.connectionPool.http.http2KeepAlive",
         "trafficPolicy.outlierDetection.outlierDetectionHttpErrorCodes",
         "trafficPolicy.portLevelSettings[0].loadBalancer.consistentHash",
         "trafficPolicy.tunnel",

@@ -143,6 +143,7 @@ def test_passthrough_balancing_connects_where_the_request_says():
         ("tcp", "", "tcp"),
         ("https", "", "tcp"),
         ("http", "  trafficPolicy: {connectionPool: {http: {h2UpgradePolicy: UPGRADE}}}", "http2"),
+        ("http", "  trafficPolicy: {connectionPool: {http: {useClientProtocol: true}}}", "downstream"),
     ],
 )
 def test_the_protocol_towards_the_service(port_name, policy, expected):
