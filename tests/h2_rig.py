@@ -252,8 +252,10 @@ class Http2Peer:
     # Sending
 
     async def send_raw(self, data: bytes) -> None:
-        async with self._sending:
-            await self.transport.send(data)
+        """Whole, whoever is cancelled: half a frame, or a header block that is never sent, breaks the connection."""
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + PATIENCE):
+            async with self._sending:
+                await self.transport.send(data)
 
     async def send_frames(self, *frames: h2.Frame) -> None:
         await self.send_raw(b"".join(each.serialize() for each in frames))
