@@ -55,6 +55,8 @@ def read_request(fields: Sequence[Field], limits: Http2Limits, counts: dict[str,
     if method not in _METHODS and not is_token(method):
         raise ProtocolError(400, "bad_method")
     index = headers.index
+    if method == b"CONNECT" and b":authority" not in pseudo:
+        raise ProtocolError(400, "missing_host")  # a Host field does not stand for it there
     authority = _authority(pseudo, headers)
     protocol = pseudo.get(b":protocol")
     if method == b"CONNECT" and protocol is None:
