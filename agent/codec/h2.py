@@ -47,6 +47,7 @@ from agent.codec.message import CHUNKED, ProtocolError, RequestHead, ResponseHea
 _PREFACE: Final = 24
 _MAX_INTERIM: Final = 32
 _DEFAULT_STREAMS: Final = 100  # until the peer's SETTINGS have come
+_HEADERS, _RST_STREAM, _WINDOW_UPDATE = 1, 3, 8
 _ENCODER_TABLE: Final = 4096
 _NO_LIMIT: Final = 2**31 - 1
 _PEER: Final = 1
@@ -139,6 +140,11 @@ class ReferenceConnection:
         return events
 
     def _receive(self, piece: bytes, events: list[Event]) -> bool:
+        if self._is_idle(piece):
+            self._fail("protocol_error", PROTOCOL_ERROR)
+            return False
+        if piece[3] == _WINDOW_UPDATE and len(piece) == 13:  # h2 does not ignore the reserved bit there
+            piece = piece[:9] + bytes((piece[9] & 0x7F,)) + piece[10:]
         try:
             given = self._core.receive_data(piece)
         except h2.exceptions.DenialOfServiceError:
@@ -152,6 +158,15 @@ class ReferenceConnection:
                 self._take(event, events)
         self._out += self._core.data_to_send()
         return not self._closed
+
+    def _is_idle(self, piece: bytes) -> bool:
+        """Whether the frame is for a stream that nobody has begun, and h2 would not mind (RFC 9113 5.1)."""
+        number = int.from_bytes(piece[5:9], "big") & 0x7FFFFFFF
+        if self._server:
+            return piece[3] == _RST_STREAM and number > self._core.highest_inbound_stream_id
+        return piece[3] in (_RST_STREAM, _HEADERS) and (
+            not number & 1 or number > self._core.highest_outbound_stream_id
+        )
 
     def _split(self, data: bytes) -> list[bytes]:
         """Frame by frame: where one is refused, h2 forgets what those before it in the same bytes have said."""

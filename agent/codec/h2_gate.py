@@ -3,8 +3,8 @@
 What costs a peer little and us more is paid from token buckets, one for resets, one for frames that do nothing, one for
 window updates. The engines judge what frames mean; this only counts them and bounds header blocks.
 
-Reasons: bad_preface, first_frame_not_settings, frame_too_large, priority_on_stream_0, stream_closed, rapid_reset,
-control_flood, window_update_flood, continuation_flood.
+Reasons: bad_preface, first_frame_not_settings, frame_too_large, headers_on_stream_0, priority_on_stream_0,
+stray_continuation, stream_closed, rapid_reset, control_flood, window_update_flood, continuation_flood.
 """
 
 from __future__ import annotations
@@ -185,6 +185,8 @@ class FrameGate:
 
     def _block(self, kind: int, flags: int, length: int, stream: int) -> str:
         if kind == _HEADERS:
+            if not stream:
+                return "headers_on_stream_0"
             if self._server and stream not in self._streams:
                 if stream <= self._highest:
                     self.code = STREAM_CLOSED
@@ -193,6 +195,8 @@ class FrameGate:
                 self._streams.add(stream)
             self._block_bytes = length
             self._blocks_left = _MAX_CONTINUATIONS
+        elif not self.in_block:
+            return "stray_continuation"
         else:
             self._block_bytes += length
             self._blocks_left -= 1

@@ -91,6 +91,8 @@ def _pseudo(fields: Sequence[Field]) -> dict[bytes, bytes]:
 
 def _connect(request: RequestHead, pseudo: dict[bytes, bytes]) -> None:
     """CONNECT (RFC 9113 8.5) has no path and no scheme; with a :protocol (RFC 8441) it has both."""
+    if b":authority" not in pseudo:
+        raise ProtocolError(400, "missing_host")  # a Host field does not stand for it there
     protocol = pseudo.get(b":protocol")
     if protocol is not None:
         if not is_token(protocol):

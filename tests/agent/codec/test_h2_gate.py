@@ -224,3 +224,10 @@ def test_any_cutting_of_the_stream_is_read_alike() -> None:
 def test_an_ack_flag_makes_nothing_else_free() -> None:
     gate = server_gate()
     assert spent(gate, frame(0xAB, ACK, 1))[1] == "control_flood"
+
+
+def test_header_frames_that_belong_to_no_stream_or_block() -> None:
+    for piece, reason in ((head(0), "headers_on_stream_0"), (frame(CONTINUATION, 4, 1, b"x"), "stray_continuation")):
+        gate = server_gate()
+        assert gate.check(piece) == reason
+        assert gate.code == PROTOCOL_ERROR

@@ -114,6 +114,8 @@ REFUSED_REQUESTS: list[tuple[str, Fields]] = [
     ("bad_scheme", changed(GET, scheme=b"ftp")),
     ("bad_scheme", changed(GET, scheme=b"http\0")),
     ("missing_host", changed(GET, authority=None)),
+    ("missing_host", [CONNECT[0], (b"host", b"a.example:443")]),
+    ("missing_host", [*changed(WEBSOCKET, authority=None), (b"host", b"a.example")]),
     ("bad_host", changed(GET, authority=b"")),
     ("bad_host", changed(GET, authority=b"user@a.example")),
     ("bad_host", changed(GET, authority=b"a.example/x")),
