@@ -156,13 +156,14 @@ class Connections:
         codec = http2_client(self._http2_limits, self._engine, self.clock)
         most = self.config.connection.max_concurrent_streams
         connection = Http2Connection(transport, codec, endpoint, self.clock(), self.wake_one, most_streams=most)
-        # for this request alone: drained meanwhile, or it speaks for one client
-        connection.closing = pool is not endpoint.streams or not self._shares
+        # for this request alone: nobody will come for it again, or it speaks for one client
+        left = self.closed or endpoint.removed or pool is not endpoint.streams
+        connection.closing = left or not self._shares
         pool.connections.append(connection)
         connection.open(self._nursery, self._batch())
         name = f"upstream connection to {endpoint.name}"
         self._nursery.start_soon(connection.run, lambda ended: self._shared_ended(pool, ended), name=name)
-        return connection.lease()
+        return pool.lend(connection, self.config.connection.max_requests_per_connection)
 
     def _shared_ended(self, pool: StreamPool, connection: Http2Connection) -> None:
         pool.connections.remove(connection)

@@ -35,14 +35,16 @@ class StreamPool:
         self.opening: Opening | None = None
 
     def take(self, most_requests: int = 0) -> Http2Lease | None:
-        """A stream of the connection that has room; None when there is none.
-
-        A connection closes after `most_requests` streams (maxRequestsPerConnection; 0: never for that reason).
-        """
+        """A stream of the connection that has room; None when there is none. `most_requests` as for `lend`."""
         for connection in self.connections:
             if connection.has_room:
-                lease = connection.lease()
-                if most_requests and connection.served >= most_requests:
-                    connection.closing = True
-                return lease
+                return self.lend(connection, most_requests)
         return None
+
+    def lend(self, connection: Http2Connection, most_requests: int = 0) -> Http2Lease:
+        """A stream of this one, which closes after `most_requests` streams (maxRequestsPerConnection; 0: never for
+        that reason)."""
+        lease = connection.lease()
+        if most_requests and connection.served >= most_requests:
+            connection.closing = True
+        return lease
