@@ -268,8 +268,9 @@ class FastConnection:
             events.append(PongReceived(event.opaque_data))
         elif isinstance(event, ngh2.ConnectionClosed):
             self._closed = True
-            # the library closes too when it has nothing left to do after the peer's GOAWAY, with its code
-            if event.error_code not in (NO_ERROR, self._peer_code) and not self.failed:
+            # the library closes too, with the peer's code, when it has no streams left after the peer's GOAWAY
+            ours = event.error_code != self._peer_code or self._methods
+            if event.error_code != NO_ERROR and ours and not self.failed:
                 self.failed = "protocol_error"
                 self._count("protocol_error")
 
