@@ -15,7 +15,7 @@ from hyperframe.frame import SettingsFrame
 
 from agent.codec.http2 import NO_ERROR
 from tests.h2_rig import Http2Peer, Http2Upstream, PeerStream, gateway, http2_connected
-from tests.rig import HungUp, Message, ScriptedUpstream, Serving, Wire, until
+from tests.rig import Message, ScriptedUpstream, Serving, Wire, until
 
 PAIRS = [(near, far) for near in (1, 2) for far in (1, 2)]
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
@@ -257,11 +257,8 @@ class Sockets:
             b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
             b"sec-websocket-accept: %s\r\n\r\nhello" % accept(key)
         )
-        while True:
-            try:
-                await wire.send(await wire.take(1))
-            except HungUp:
-                break
+        while data := await wire.transport.receive():
+            await wire.send(data)
         self.ended += 1
         await wire.send(b"bye")
         await wire.transport.send_eof()
