@@ -1,4 +1,4 @@
-"""An HTTP/2 stream as a byte stream."""
+"""A stream as a transport: data, ends, resets and faults in a transport's words."""
 
 from __future__ import annotations
 
@@ -6,88 +6,85 @@ import pytest
 import trio
 
 from agent.codec.message import END, End
-from agent.exchange import faults
-from agent.exchange.faults import ProxyFault
+from agent.exchange.faults import ProxyFault, client_gone
 from agent.stream_transport import StreamTransport
-from mesh.net.tcp import TcpTransport
 from tests.rig import tcp_pair
 
 
 class FakeStream:
-    """Gives what it is told to give, and keeps what it is told to send."""
+    """Gives `events` in order; then `fault`, if there is one."""
 
-    def __init__(self, *events: bytes | End) -> None:
-        self.fault: ProxyFault | None = None
+    def __init__(self, *events: bytes | End, fault: ProxyFault | None = None) -> None:
+        self.fault = fault
         self.events = list(events)
-        self.later: list[bytes | End] = []
-        self.sent: list[bytes] = []
-        self.resets = 0
+        self.sent: list[bytes | str] = []
 
     def next_event(self) -> bytes | End | None:
         return self.events.pop(0) if self.events else None
 
     async def fill(self) -> None:
-        await trio.lowlevel.checkpoint()
-        if not self.later:
-            self.fault = faults.client_gone()
-            raise self.fault
-        self.events.append(self.later.pop(0))
+        await self._way()
 
     async def send_data(self, data: bytes) -> None:
-        await trio.lowlevel.checkpoint()
-        if self.fault is not None:
-            raise self.fault
+        await self._way()
         self.sent.append(data)
 
     async def send_end(self) -> None:
-        await self.send_data(b"<end>")
+        await self._way()
+        self.sent.append("end")
 
     def reset(self) -> None:
-        self.resets += 1
+        self.sent.append("reset")
+
+    async def _way(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.fault is not None:
+            raise self.fault
 
 
 async def over(stream: FakeStream) -> StreamTransport:
-    async with tcp_pair() as (client, _):
-        assert isinstance(client, TcpTransport)
-        return StreamTransport(stream, client)
+    async with tcp_pair() as (near, _):
+        return StreamTransport(stream, near)
 
 
-async def test_it_reads_to_the_end_and_again() -> None:
-    stream = FakeStream(b"a")
-    stream.later = [b"b", END]
-    transport = await over(stream)
-    transport.unread(b"0")
-    assert [await transport.receive() for _ in range(5)] == [b"0", b"a", b"b", b"", b""]
+async def test_bytes_come_in_order_and_end_once() -> None:
+    transport = await over(FakeStream(b"one", b"two", END))
+    transport.unread(b"zero")
+    assert [await transport.receive() for _ in range(5)] == [b"zero", b"one", b"two", b"", b""]
     assert transport.peer_finished()
-    assert not transport.quiet()
     assert not transport.peer_gone()
 
 
-async def test_it_writes_and_half_closes() -> None:
+async def test_what_is_sent() -> None:
     stream = FakeStream()
     transport = await over(stream)
-    await transport.send(b"x")
+    await transport.send(b"hello")
     await transport.send_eof()
     await transport.drain()
-    assert stream.sent == [b"x", b"<end>"]
     transport.close()
     transport.reset()
-    assert stream.resets == 1
+    assert stream.sent == [b"hello", "end", "reset"]
 
 
 async def test_a_fault_is_a_broken_transport() -> None:
-    stream = FakeStream()
-    transport = await over(stream)
-    assert transport.quiet()
-    with pytest.raises(trio.BrokenResourceError, match="downstream_remote_disconnect"):
-        await transport.receive()
+    transport = await over(FakeStream(b"last", fault=client_gone()))
+    assert await transport.receive() == b"last"
+    for act in (transport.receive, lambda: transport.send(b"x"), transport.send_eof):
+        with pytest.raises(trio.BrokenResourceError):
+            await act()
     assert transport.peer_gone()
     assert transport.peer_finished()
-    for write in (transport.send(b"x"), transport.send_eof()):
-        with pytest.raises(trio.BrokenResourceError):
-            await write
+    assert not transport.quiet()
 
 
-async def test_it_cannot_be_written_to_at_once() -> None:
+async def test_quiet_until_something_waits() -> None:
+    transport = await over(FakeStream())
+    assert transport.quiet()
+    transport.unread(b"x")
+    assert not transport.quiet()
+
+
+async def test_it_cannot_be_written_to_without_waiting() -> None:
+    transport = await over(FakeStream())
     with pytest.raises(NotImplementedError):
-        (await over(FakeStream())).send_nowait(b"x")
+        transport.send_nowait(b"x")

@@ -1,74 +1,77 @@
-"""Which connection the next stream is opened on."""
+"""The book-keeping of one endpoint's HTTP/2 connections."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 import trio
 
-from agent.exchange import faults
-from agent.exchange.faults import ProxyFault
+from agent.codec import http2_client
+from agent.codec.http2 import Http2Limits
+from agent.exchange.faults import ProxyFault, connect_failed
+from agent.upstream.endpoint import Endpoint
+from agent.upstream.http2 import Http2Connection
 from agent.upstream.stream_pool import Opening, StreamPool
+from tests.rig import endpoint, tcp_pair
 
 
-class FakeConnection:
-    """Has room for so many."""
-
-    def __init__(self, room: int) -> None:
-        self.room = room
-        self.served = 0
-        self.closing = False
-
-    @property
-    def has_room(self) -> bool:
-        return not self.closing and self.served < self.room
-
-    def lease(self) -> Any:
-        self.served += 1
-        return self
+async def pool_of(*rooms: int) -> StreamPool:
+    """A pool of connections that allow so many streams each; nothing is ever sent on them."""
+    pool = StreamPool()
+    async with tcp_pair() as (near, _):
+        for room in rooms:
+            codec = http2_client(Http2Limits(), "auto", trio.current_time)
+            codec.max_streams = room
+            pool.connections.append(Http2Connection(near, codec, Endpoint(endpoint(1)), 0.0, lambda: None))
+    return pool
 
 
-def pool(*connections: FakeConnection) -> StreamPool:
-    made = StreamPool()
-    made.connections.extend(connections)  # type: ignore[arg-type]
-    return made
+async def test_the_first_with_room_is_taken() -> None:
+    pool = await pool_of(1, 2)
+    taken = [pool.take() for _ in range(4)]
+    assert [len(each.leased) for each in pool.connections] == [1, 2]
+    assert taken[3] is None
 
 
-def test_the_first_with_room_is_filled_before_the_next() -> None:
-    one, two = FakeConnection(2), FakeConnection(1)
-    made = pool(one, two)
-    assert [made.take() for _ in range(4)] == [one, one, two, None]
-    assert StreamPool().take() is None
+async def test_a_closing_connection_is_passed_over() -> None:
+    pool = await pool_of(9, 9)
+    pool.connections[0].closing = True
+    pool.take()
+    assert [len(each.leased) for each in pool.connections] == [0, 1]
 
 
-def test_a_connection_closes_after_its_share_of_requests() -> None:
-    one = FakeConnection(100)
-    made = pool(one)
-    assert [made.take(2) for _ in range(3)] == [one, one, None]
-    assert one.closing
+@pytest.mark.parametrize("most", [1, 2, 3])
+async def test_the_last_request_of_a_connection(most: int) -> None:
+    pool = await pool_of(9)
+    pool.lend(pool.connections[0], most)
+    taken = [pool.take(most) for _ in range(3)]
+    assert sum(lease is not None for lease in taken) == most - 1
+    assert pool.connections[0].closing
 
 
-async def test_those_who_wait_hear_why_it_was_not_opened() -> None:
+async def test_a_lease_knows_whether_its_connection_had_served() -> None:
+    pool = await pool_of(9)
+    first, second = pool.take(), pool.take()
+    assert first is not None
+    assert second is not None
+    assert (first.reused, second.reused) == (False, True)
+
+
+async def test_an_opening_tells_each_waiter_its_own_fault() -> None:
     opening = Opening()
-    failed: list[str] = []
-
-    async def wait() -> None:
+    opening.fault = connect_failed("refused")
+    opening.done.set()
+    seen = []
+    for _ in range(2):
         with pytest.raises(ProxyFault) as caught:
             await opening.finished()
-        failed.append(caught.value.transport)
-        caught.value.tell_retried()
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(2):
-            nursery.start_soon(wait)
-        opening.fault = faults.connect_failed("Connection refused")
-        opening.done.set()
-    assert failed == ["Connection refused"] * 2
-    assert b"retried" not in opening.fault.body, "each of them has a fault of its own"
+        seen.append(caught.value)
+    assert seen[0] is not seen[1]
+    assert {(each.flag, each.reason, each.transport) for each in seen} == {
+        ("UF", "remote_connection_failure", "refused")
+    }
 
 
-async def test_those_who_wait_go_on_when_it_was_given_up() -> None:
+async def test_an_opening_that_was_given_up_is_no_fault() -> None:
     opening = Opening()
     opening.done.set()
     await opening.finished()
