@@ -336,8 +336,8 @@ def _number(request: Request, key: str, default: int) -> float:
 
 
 def _report_lines(report: Report) -> Iterator[str]:
-    if report.tree is not None:
-        yield from tree_lines(report.tree)
+    for tree in report.trees:
+        yield from tree_lines(tree)
     yield from map(exchange_line, report.exchanges)
     if remainder := report.remainder():
         yield f"and {remainder}; ask for them with limit=N"

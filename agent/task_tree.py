@@ -14,7 +14,7 @@ from typing import Final
 import trio
 
 from agent.dataplane import ClientSide, Downstream
-from mesh.telemetry.tasks import Connection, InFlight, Nursery, Report, Task
+from mesh.telemetry.tasks import Connection, InFlight, LeftOut, Nursery, Report, Task
 
 _NEVER: Final = float("inf")
 
@@ -31,7 +31,8 @@ def in_flight(sides: Iterable[ClientSide], now: float, *, min_age: float = 0.0) 
 def exchanges_report(sides: Iterable[ClientSide], now: float, *, limit: int, min_age: float = 0.0) -> Report:
     """The exchanges alone: the `limit` oldest."""
     found = in_flight(sides, now, min_age=min_age)
-    return Report(exchanges=tuple(told for _, told in found[:limit]), exchanges_left_out=max(0, len(found) - limit))
+    shown = tuple(told for _, told in found[:limit])
+    return Report(exchanges=shown, left_out=(LeftOut(exchanges=len(found) - len(shown)),))
 
 
 def tree_report(
@@ -70,7 +71,7 @@ def tree_report(
             ),
         )
 
-    return Report(tree=draw(root), tasks_left_out=left_out, exchanges_left_out=len(found) - len(shown))
+    return Report(trees=(draw(root),), left_out=(LeftOut(left_out, len(found) - len(shown)),))
 
 
 def _nearest(root: trio.lowlevel.Task, limit: int) -> tuple[set[trio.lowlevel.Task], int]:

@@ -51,10 +51,11 @@ def command(pod: str, admin: str | None, exchanges: bool, min_age: float, limit:
         click.echo(told.rstrip())
         return
     report = msgspec.json.decode(told, type=Report)
-    if report.tree is not None:
-        tables.show_tree(list(tree_lines(report.tree)))
-    else:
-        tables.show(_COLUMNS, [_row(exchange) for exchange in report.exchanges])
+    for tree in report.trees:
+        tables.show_tree(list(tree_lines(tree)))
+    if exchanges:
+        by_age = sorted(report.exchanges, key=lambda exchange: -exchange.age)  # of all workers
+        tables.show(_COLUMNS, [_row(exchange) for exchange in by_age])
     if remainder := report.remainder():
         click.echo(f"and {remainder}; --limit shows more", err=True)
 

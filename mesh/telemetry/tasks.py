@@ -1,6 +1,7 @@
 """What an agent tells of its tasks and exchanges (`/tasks`, `meshctl tasks`): the shape, and the words for it.
 
-Every time is in seconds; None: there is no limit. agent/task_tree.py fills it in.
+Every time is in seconds; None: there is no limit. agent/task_tree.py fills it in. An agent with workers gives the lists
+of all of them as one (mesh/workers/merge.py), each thing in it with its `worker`.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class InFlight(msgspec.Struct, frozen=True):
     status: int
     bytes_received: int
     bytes_sent: int
+    worker: int | msgspec.UnsetType = msgspec.UNSET
 
 
 WAITS = (
@@ -76,6 +78,7 @@ class Task(msgspec.Struct, frozen=True):
     connection: Connection | None = None
     exchanges: tuple[InFlight, ...] = ()
     nurseries: tuple[Nursery, ...] = ()
+    worker: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class Nursery(msgspec.Struct, frozen=True):
@@ -86,22 +89,27 @@ class Nursery(msgspec.Struct, frozen=True):
     tasks: tuple[Task, ...]
 
 
-class Report(msgspec.Struct, frozen=True):
-    """The answer of `/tasks?format=json`: `tree` with the exchanges in their places, or `exchanges`, oldest first."""
+class LeftOut(msgspec.Struct, frozen=True):
+    """How many the limit left out."""
 
-    tree: Task | None = None
+    tasks: int = 0
+    exchanges: int = 0
+
+
+class Report(msgspec.Struct, frozen=True):
+    """The answer of `/tasks?format=json`: `trees`, one for each process, with the exchanges in their places, or
+    `exchanges` alone, the oldest of each process first."""
+
+    trees: tuple[Task, ...] = ()
     exchanges: tuple[InFlight, ...] = ()
-    tasks_left_out: int = 0
-    exchanges_left_out: int = 0
+    left_out: tuple[LeftOut, ...] = ()
 
     def remainder(self) -> str:
-        """What the limit left out, in words; "" when nothing."""
-        left = [
-            f"{count} more {what}"
-            for count, what in ((self.tasks_left_out, "tasks"), (self.exchanges_left_out, "exchanges"))
-            if count
-        ]
-        return " and ".join(left)
+        """What was left out, in words; "" when nothing."""
+        tasks = sum(each.tasks for each in self.left_out)
+        exchanges = sum(each.exchanges for each in self.left_out)
+        counts = ((tasks, "tasks"), (exchanges, "exchanges"))
+        return " and ".join(f"{count} more {what}" for count, what in counts if count)
 
 
 def task_line(task: Task, nursery: Nursery | None = None) -> str:
@@ -113,7 +121,8 @@ def task_line(task: Task, nursery: Nursery | None = None) -> str:
         words.append(f"deadline in {nursery.deadline:.1f} s")
     if nursery is not None and nursery.cancelled:
         words.append("cancelled")
-    return f"{task.name} ({', '.join(words)})"
+    name = task.name if task.worker is msgspec.UNSET else f"worker {task.worker}: {task.name}"
+    return f"{name} ({', '.join(words)})"
 
 
 def _connection(connection: Connection) -> str:

@@ -259,8 +259,8 @@ async def test_tasks_shows_this_very_test(agent: FakeAgent) -> None:
     assert "test_tasks_shows_this_very_test" in page
     assert len(page.splitlines()) > 1
     told = await read(agent, "/tasks", format="json", limit="1")
-    assert told["tree"]["name"]
-    assert told["tasks_left_out"] > 0
+    assert told["trees"][0]["name"]
+    assert told["left_out"][0]["tasks"] > 0
     assert "more tasks; ask for them with limit=N" in await read(agent, "/tasks", limit="1")
     assert (await read(agent, "/tasks", format="json", view="exchanges", min_age="1.5"))["exchanges"] == []
     for key, value in (("limit", "x"), ("min_age", "-1"), ("view", "forest")):

@@ -46,8 +46,8 @@ def bare(root: trio.lowlevel.Task, limit: int = 100) -> Report:
 
 
 def tree_of(report: Report) -> Task:
-    assert report.tree is not None
-    return report.tree
+    (tree,) = report.trees
+    return tree
 
 
 async def test_children_stand_below_their_parent_with_the_place_they_wait_at(nursery: trio.Nursery) -> None:
@@ -81,7 +81,6 @@ async def test_a_crowd_is_cut_and_what_stands_beside_it_is_not() -> None:
         report = bare(trio.lowlevel.current_task(), limit=22)
         outer.cancel_scope.cancel()
     assert [len(inner.tasks) for inner in tree_of(report).nurseries[-2:]] == [1, 20]
-    assert report.tasks_left_out == 20
     assert report.remainder() == "20 more tasks"
 
 
@@ -223,7 +222,7 @@ async def test_streams_of_a_connection_stand_below_its_task_though_they_have_non
             assert sorted(each.path for each in served.exchanges) == ["/1", "/3"]
             assert {each.protocol for each in served.exchanges} == {"HTTP/2"}
             alone = exchanges_report(made.dataplane.exchanges, trio.current_time(), limit=1)
-            assert (len(alone.exchanges), alone.exchanges_left_out) == (1, 1)
+            assert len(alone.exchanges) == 1
             assert alone.remainder() == "1 more exchanges"
 
 

@@ -50,7 +50,7 @@ def test_a_limit_tells_the_remainder(admin: str) -> None:
 
 
 def test_json_is_what_the_agent_says(admin: str) -> None:
-    assert json.loads(tasks("--admin", admin, "-o", "json").stdout)["tree"]["nurseries"]
+    assert json.loads(tasks("--admin", admin, "-o", "json").stdout)["trees"][0]["nurseries"]
     assert (
         json.loads(tasks("--admin", admin, "--exchanges", "--min-age", "2.5", "-o", "json").stdout)["exchanges"] == []
     )

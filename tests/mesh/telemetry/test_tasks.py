@@ -3,8 +3,21 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from mesh.telemetry.tasks import Connection, InFlight, Nursery, Report, Task, exchange_line, task_line, tree_lines
+from mesh.net.http import Response
+from mesh.telemetry.tasks import (
+    Connection,
+    InFlight,
+    LeftOut,
+    Nursery,
+    Report,
+    Task,
+    exchange_line,
+    task_line,
+    tree_lines,
+)
+from mesh.workers.merge import merge_answers
 
+JSON = "application/json"
 EXCHANGE = InFlight(
     method="GET",
     authority="reviews:9080",
@@ -55,11 +68,22 @@ def test_a_task_is_one_line(task: Task, nursery: Nursery | None, line: str) -> N
 
 def test_a_tree_is_nested_and_survives_the_wire() -> None:
     connection = Task("connection", "a.py:1", exchanges=(EXCHANGE,))
-    report = Report(tree=Task("root", "b.py:2", nurseries=(Nursery(None, False, (connection,)),)), exchanges_left_out=3)
+    root = Task("root", "b.py:2", nurseries=(Nursery(None, False, (connection,)),))
+    report = Report(trees=(root,), left_out=(LeftOut(exchanges=3),))
     again = msgspec.json.decode(msgspec.json.encode(report), type=Report)
     assert again == report
-    assert again.tree is not None
-    lines = list(tree_lines(again.tree))
+    lines = list(tree_lines(again.trees[0]))
     assert [line[: len(line) - len(line.lstrip())] for line in lines] == ["", "  ", "    "]
     assert again.remainder() == "3 more exchanges"
     assert Report().remainder() == ""
+
+
+def test_reports_of_workers_become_one() -> None:
+    answers = [
+        (k, Response(200, msgspec.json.encode(Report((Task("main", ""),), (EXCHANGE,), (LeftOut(k, 1),))), JSON))
+        for k in (0, 1)
+    ]
+    report = msgspec.json.decode(merge_answers(answers).body, type=Report)
+    assert [task_line(tree) for tree in report.trees] == ["worker 0: main (running)", "worker 1: main (running)"]
+    assert [exchange.worker for exchange in report.exchanges] == [0, 1]
+    assert report.remainder() == "1 more tasks and 2 more exchanges"
