@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 import msgspec
-from msgspec import Struct
 
 from mesh import __version__, config
 from mesh.config import ResourceKind
@@ -20,6 +19,7 @@ from mesh.telemetry.metrics import CONTENT_TYPE, Registry
 from pilot.applied import AppliedFiles
 from pilot.ca.tokens import BootstrapToken
 from pilot.ledger import Ledger
+from pilot.proxy_status import proxy_statuses, rejections
 from pilot.push.fleet import Fleet
 from pilot.push.session import ProxySession
 from pilot.resources.core import Secret
@@ -214,16 +214,12 @@ class Admin:
         if wait is not None:
             behind = await self._fleet.wait_in_step(version, wait)
             outcome["acked"] = not behind
-            outcome["waiting"] = [session.node.id for session in behind]
-            outcome["nacked"] = [
-                {"proxy": session.node.id, "kind": r.kind, "name": r.name, "reason": r.reason}
-                for session in self._fleet.sessions
-                for r in session.book.rejections
-            ]
+            outcome["waiting"] = list(dict.fromkeys(session.node.id for session in behind))
+            outcome["nacked"] = rejections(self._fleet.sessions)
         return outcome
 
     async def _get_proxies(self, request: Request) -> Response:
-        return _json([_proxy(session) for session in self._fleet.sessions])
+        return _json(proxy_statuses(self._fleet.sessions))
 
     async def _get_config(self, request: Request) -> Response:
         """/api/proxies/ID/config[?kind=listeners|routes|clusters|endpoints|secrets]: what it was last told.
@@ -249,69 +245,15 @@ class Admin:
         ledger = self._ledger
         errors = [_fault(error) for errors in ledger.errors.values() for error in errors]
         notices = [notice for notices in ledger.notices.values() for notice in notices]
-        rejected = [
-            {"proxy": session.node.id, "kind": r.kind, "name": r.name, "reason": r.reason}
-            for session in self._fleet.sessions
-            for r in session.book.rejections
-        ]
         return _json(
             {
                 "errors": errors,
                 "not_served": [_notice(n) for n in notices if n.level == "not_served"],
                 "notices": [_notice(n) for n in notices if n.level != "not_served"],
                 "reports": [msgspec.to_builtins(report) for report in self._fleet.translations.reports()],
-                "rejected": rejected,
+                "rejected": rejections(self._fleet.sessions),
             }
         )
-
-
-class ProxyStatus(Struct, frozen=True):
-    """One line of proxy-status. Times are seconds since the epoch."""
-
-    id: str
-    role: str
-    namespace: str
-    service: str
-    workload: str
-    version: str
-    identity: str
-    connected_since: float
-    last_ack: float | None
-    sync: dict[str, dict[str, str]]
-    nacks: list[dict[str, str]]
-    health: str
-    health_check: str
-    certificate_expiry: float
-    remote: str
-    last_report: float | None
-    ejections: list[dict[str, Any]]
-    """Fields of mesh.feed.message.Ejection."""
-    requests: list[dict[str, Any]]
-    """Fields of mesh.feed.message.RequestStatistics: sums since `connected_since`."""
-
-
-def _proxy(session: ProxySession) -> ProxyStatus:
-    node, report = session.node, session.last_report
-    return ProxyStatus(
-        id=node.id,
-        role=node.role,
-        namespace=node.namespace,
-        service=node.service,
-        workload=node.workload,
-        version=node.agent_version,
-        identity=f"{node.namespace}/{node.service_account}",
-        connected_since=session.connected_at,
-        last_ack=session.last_ack_at,
-        sync={kind: {"state": s.state, "error": s.error} for kind, s in session.book.states().items()},
-        nacks=[{"kind": r.kind, "name": r.name, "reason": r.reason} for r in session.book.rejections],
-        health=report.health if report else "",
-        health_check=node.health_check,
-        certificate_expiry=report.certificate_expiry if report else 0.0,
-        remote=session.caller.remote,
-        last_report=session.last_report_at,
-        ejections=[msgspec.structs.asdict(each) for each in report.ejections] if report else [],
-        requests=[msgspec.structs.asdict(row) for row in session.traffic.rows],
-    )
 
 
 def _resources(session: ProxySession, kind: ResourceKind) -> list[msgspec.Raw]:

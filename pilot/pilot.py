@@ -31,6 +31,7 @@ from pilot.ca.authority import Authority
 from pilot.ca.serving import ServingCertificate
 from pilot.ledger import Ledger
 from pilot.options import Address, Options
+from pilot.proxy_status import health_of
 from pilot.push.debounce import Debounce
 from pilot.push.fleet import Fleet
 from pilot.push.memory import MemoryFeed
@@ -212,8 +213,8 @@ class _Parts:
 
     def _reported(self, session: ProxySession, report: Report) -> None:
         # an older session's last words must not outlive the agent's new one
-        if report.health and self.fleet.session(session.node.id) is session:
-            self.ledger.health(session.node, healthy=report.health == "healthy")
+        if report.health and self.fleet.is_current(session):
+            self.ledger.health(session.node, healthy=health_of(self.fleet.of(session.node.id)) == "healthy")
 
 
 def _sign(authority: Authority, wall: Callable[[], float], node: Node, request: SignRequest) -> SignResponse:

@@ -224,9 +224,9 @@ class Peer:
         assert isinstance(message, kind), message
         return message
 
-    async def join(self, id: str, **fields: Any) -> Push:
+    async def join(self, id: str, worker: int = 0, workers: int = 1, **fields: Any) -> Push:
         """Hello, and take the first push."""
-        await self.send(Hello(node(id, **fields)))
+        await self.send(Hello(node(id, **fields), worker=worker, workers=workers))
         await self.expect(Welcome)
         push = await self.expect(Push)
         await self.send(Ack(push.nonce))

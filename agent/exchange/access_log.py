@@ -1,6 +1,7 @@
 """The access-log writer: lines are gathered and written in batches, never one by one.
 
-Lines come from access_log_format.py. Writing never blocks the proxy: what a slow reader of a pipe does not take
+Lines come from access_log_format.py. Workers of one agent share the file: each batch is whole lines, appended in one
+write. Writing never blocks the proxy: what a slow reader of a pipe does not take
 stays in a bounded buffer, and when that is full, new lines are dropped and counted.
 """
 
@@ -23,7 +24,7 @@ FLUSH_INTERVAL: Final = 1.0
 """Seconds, Envoy's."""
 FLUSH_BYTES: Final = 64 * 1024
 MAX_BUFFER_BYTES: Final = 4 * 1024 * 1024
-# A writable pipe takes this much without blocking (PIPE_BUF), whoever else writes to it.
+# A writable pipe takes this much without blocking and in one piece (PIPE_BUF), whoever else writes to it.
 _PIPE_CHUNK = 4096
 
 
@@ -94,8 +95,10 @@ class AccessLogWriter:
         poll.register(self._fd, select.POLLOUT)
         written = 0
         while written < len(data) and poll.poll(0):
+            # Whole lines as far as they fit: other workers write to the same pipe in between.
+            end = data.rfind(b"\n", written, written + _PIPE_CHUNK) + 1 or written + _PIPE_CHUNK
             try:
-                written += os.write(self._fd, data[written : written + _PIPE_CHUNK])
+                written += os.write(self._fd, data[written:end])
             except BlockingIOError:
                 break
         return written

@@ -20,7 +20,7 @@ SECTIONS = ("listeners", "routes", "clusters", "endpoints", "secrets")
 _LANES = ("cluster", "listener", "endpoints", "route")
 _STATUS_COLUMNS = (
     *("NAME", "ROLE", "CLUSTERS", "LISTENERS", "ENDPOINTS", "ROUTES"),
-    *("APP", "EJECTED", "CERT", "VERSION"),
+    *("APP", "EJECTED", "CERT", "WORKERS", "VERSION"),
 )
 
 
@@ -52,8 +52,13 @@ def _status_row(proxy: dict[str, Any], now: float) -> tuple[str, ...]:
     certificate = time_left(expiry - now) if expiry else "-"
     return (
         *(proxy["id"], proxy["role"], *lanes, proxy["health"] or "-"),
-        *(str(len(ejected)), certificate, proxy["version"]),
+        *(str(len(ejected)), certificate, _workers(proxy), proxy["version"]),
     )
+
+
+def _workers(proxy: dict[str, Any]) -> str:
+    here, wanted = proxy.get("workers", 1), proxy.get("workers_wanted", 1)
+    return str(here) if here == wanted else f"{here}/{wanted}"
 
 
 def time_left(seconds: float) -> str:
@@ -130,12 +135,13 @@ def find_proxy(api: PilotApi, pod: str, admin: str | None) -> str:
 
 def _ejected(admin: str) -> dict[tuple[str, str], bool]:
     clusters = json.loads(calls.fetch(f"{admin}/clusters?format=json", whom="the agent"))
-    found = {}
+    found: dict[tuple[str, str], bool] = {}
     for cluster in clusters["cluster_statuses"]:
         for host in cluster["host_statuses"]:
             address = host["address"]["socket_address"]
             key = (cluster["name"], f"{address['address']}:{address['port_value']}")
-            found[key] = bool(host["health_status"]["failed_outlier_check"])
+            # A cluster is listed once for each worker: ejected by one is worth telling.
+            found[key] = found.get(key, False) or bool(host["health_status"]["failed_outlier_check"])
     return found
 
 

@@ -1,4 +1,4 @@
-"""All connected agents: who they are, what each is to be told, and when.
+"""All connected agents: who they are, what each is to be told, and when. Several workers of one are one workload.
 
 A change of the world comes in as `changed`; configuration waits in the debounce, endpoints go at once. The one
 dispatcher task translates for one proxy after another (equal proxies share the work) and hands each session its
@@ -16,7 +16,7 @@ from mesh.feed.log import Log
 from mesh.feed.message import Report, SignRequest, SignResponse
 from mesh.feed.node import Node
 from pilot.push.debounce import Debounce
-from pilot.push.queue import PushQueue, PushRequest
+from pilot.push.queue import Key, PushQueue, PushRequest
 from pilot.push.registrations import Registrations
 from pilot.push.session import ProxySession, Refused
 from pilot.push.stats import PushStats
@@ -48,7 +48,8 @@ class Fleet:
         self.on_workload: WorkloadChange = lambda arrived, gone: None
         self.on_report: Callable[[ProxySession, Report], None] = lambda session, report: None
         self._registrations = registrations
-        self._sessions: dict[str, ProxySession] = {}
+        self._sessions: dict[Key, ProxySession] = {}
+        self._workers: dict[str, dict[int, ProxySession]] = {}
         self._queue = PushQueue()
         self._debounce = debounce or Debounce()
         self._work = trio.Event()
@@ -62,12 +63,21 @@ class Fleet:
 
     @property
     def sessions(self) -> list[ProxySession]:
-        """Connected agents, by id."""
-        return [self._sessions[id] for id in sorted(self._sessions)]
+        """Sessions of connected agents, by id and worker."""
+        return [self._sessions[key] for key in sorted(self._sessions)]
+
+    def of(self, node_id: str) -> list[ProxySession]:
+        """The sessions of one agent, one of each worker that is there."""
+        workers = self._workers.get(node_id, {})
+        return [workers[index] for index in sorted(workers)]
 
     def session(self, node_id: str) -> ProxySession | None:
-        """The session of one agent."""
-        return self._sessions.get(node_id)
+        """The session of one agent; of its first worker where there are several, since all are told the same."""
+        return next(iter(self.of(node_id)), None)
+
+    def is_current(self, session: ProxySession) -> bool:
+        """Whether no newer session has taken its place."""
+        return self._sessions.get(session.key) is session
 
     def changed(self, trigger: str, *, endpoints_only: bool = False, at_once: bool = False) -> int:
         """The world has changed. Returns its version, for `wait_in_step`."""
@@ -85,32 +95,34 @@ class Fleet:
     def join(self, session: ProxySession) -> None:
         """Take a session in; its workload enters the world and its first push is queued. Raises Refused."""
         node = session.node
-        older = self._sessions.get(node.id)
-        if older is not None and (older.node.namespace, older.node.service_account) != (
-            node.namespace,
-            node.service_account,
-        ):
+        identity = (node.namespace, node.service_account)
+        if any((each.node.namespace, each.node.service_account) != identity for each in self.of(node.id)):
             raise Refused("id-in-use", f"{node.id} is connected with another identity", "give each agent its own id")
+        older = self._sessions.get(session.key)
         if older is not None:
             self.stats.event("replaced")
             older.end(f"{node.id} has connected again")
-        self._sessions[node.id] = session
+        self._sessions[session.key] = session
+        self._workers.setdefault(node.id, {})[session.worker] = session
         self.stats.event("connected")
         if session.book.resumed:
             self.stats.resumed.inc()
         self.log.info("agent connected", proxy=node.id, resumed=session.book.resumed, by=session.caller.how)
         if self._registrations.connect(node, session.id):
             self.on_workload(node, None)
-        self._queue.put(node.id, PushRequest(True, self.now(), frozenset(["proxy"])))
+        self._queue.put(session.key, PushRequest(True, self.now(), frozenset(["proxy"])))
         self.stats.triggered(["proxy"])
         self._work.set()
 
     def leave(self, session: ProxySession, *, at_once: bool) -> None:
         """A session has ended; its workload goes at once, or after a grace."""
         node = session.node
-        if self._sessions.get(node.id) is session:
-            del self._sessions[node.id]
-            self._queue.forget(node.id)
+        if self.is_current(session):
+            del self._sessions[session.key]
+            del self._workers[node.id][session.worker]
+            if not self._workers[node.id]:
+                del self._workers[node.id]
+            self._queue.forget(session.key)
         self._gone(self._registrations.disconnect(node.id, session.id, self.now(), at_once=at_once))
         self._work.set()
         self._progressed()
@@ -138,7 +150,10 @@ class Fleet:
                 await self._work.wait()
 
     async def wait_in_step(self, version: int, seconds: float) -> list[ProxySession]:
-        """Wait until every connected agent has answered for world `version`; returns those that have not in time."""
+        """Wait until every worker of every connected agent has answered for world `version`.
+
+        Returns the sessions that have not in time.
+        """
         with trio.move_on_after(seconds):
             while self._behind(version):
                 await self._progress.wait()
@@ -174,20 +189,21 @@ class Fleet:
             self.translations.prune(session.node for session in self._sessions.values())
 
     def _enqueue(self, request: PushRequest) -> None:
-        for node_id in self._sessions:
-            self._queue.put(node_id, request)
+        for key in self._sessions:
+            self._queue.put(key, request)
 
-    def _dispatch(self, node_id: str, request: PushRequest) -> None:
-        session = self._sessions.get(node_id)
+    def _dispatch(self, key: Key, request: PushRequest) -> None:
+        session = self._sessions.get(key)
         if session is None:
             return
         try:
             bundle = self.translations.bundle(session.node)
         except Exception as exc:  # the boundary: what breaks one proxy's translation must not end the others' feed
             self.stats.internal_errors.inc()
-            self.log.error("translation failed; the proxy keeps its last push", proxy=node_id, error=repr(exc))
+            self.log.error("translation failed; the proxy keeps its last push", proxy=session.node.id, error=repr(exc))
             return
         session.offer(bundle, self.translations.version, request)
 
     def _versions(self) -> list[tuple[str, int]]:
-        return sorted(Counter(session.node.agent_version for session in self._sessions.values()).items())
+        versions = {session.node.id: session.node.agent_version for session in self._sessions.values()}
+        return sorted(Counter(versions.values()).items())

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from msgspec import Struct
+
+Key: TypeAlias = tuple[str, int]
+"""A proxy's session: the node's id and which of its workers."""
 
 
 class PushRequest(Struct, frozen=True):
@@ -21,21 +26,21 @@ class PushQueue:
     """First in, first out; a proxy stands in it once."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, PushRequest] = {}
+        self._waiting: dict[Key, PushRequest] = {}
 
-    def put(self, proxy: str, request: PushRequest) -> None:
+    def put(self, proxy: Key, request: PushRequest) -> None:
         """Add a proxy, or widen the request that it waits with; its place stays."""
         waiting = self._waiting.get(proxy)
         self._waiting[proxy] = request if waiting is None else waiting.merge(request)
 
-    def take(self) -> tuple[str, PushRequest] | None:
+    def take(self) -> tuple[Key, PushRequest] | None:
         """The next proxy and its request."""
         if not self._waiting:
             return None
         proxy = next(iter(self._waiting))
         return proxy, self._waiting.pop(proxy)
 
-    def forget(self, proxy: str) -> None:
+    def forget(self, proxy: Key) -> None:
         """The proxy is gone."""
         self._waiting.pop(proxy, None)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from mesh.errors import MeshError
 from mesh.feed.node import Node
@@ -26,7 +26,7 @@ class RegistrationsError(MeshError):
 
 class _Registration(Struct):
     node: Node
-    session: str = ""
+    sessions: set[str] = field(default_factory=set)
     until: float | None = None
     expected: bool = False
 
@@ -56,18 +56,23 @@ class Registrations:
         return nodes
 
     def connect(self, node: Node, session: str) -> bool:
-        """The agent is here. True when the workload is new or has changed."""
+        """The agent is here, with one session more. True when the workload is new or has changed."""
         before = self._entries.get(node.id)
-        self._entries[node.id] = _Registration(node, session)
+        sessions = before.sessions if before is not None else set()
+        self._entries[node.id] = _Registration(node, sessions | {session})
         if before is not None and before.node == node:
             return False
         self._save()
         return True
 
     def disconnect(self, node_id: str, session: str, now: float, *, at_once: bool) -> Node | None:
-        """The agent's session ended. The node, when it is gone at once; None when it has a grace or a newer session."""
+        """A session of the agent ended. The node, when it is gone at once; None when it has a grace or other sessions:
+        a newer one, or those of other workers."""
         entry = self._entries.get(node_id)
-        if entry is None or entry.session != session:
+        if entry is None or session not in entry.sessions:
+            return None
+        entry.sessions.discard(session)
+        if entry.sessions:
             return None
         if at_once:
             return self._remove(node_id)

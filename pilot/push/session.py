@@ -36,7 +36,7 @@ from mesh.feed.node import Node
 from mesh.feed.session import Bundle, PilotSession
 from mesh.feed.transport import FeedClosed, Transport
 from mesh.identity.spiffe import DEFAULT_TRUST_DOMAIN, SpiffeError, SpiffeId, make
-from pilot.push.queue import PushRequest
+from pilot.push.queue import Key, PushRequest
 from pilot.push.stats import PushStats
 from pilot.push.traffic import Traffic
 
@@ -46,6 +46,7 @@ _PING_EVERY = 10.0
 _PING_WAIT = 10.0
 _CLOSE_WAIT = 0.25  # when cancelled, nothing reads the answer to our close
 _LONGEST_ID = 253  # as a Kubernetes name
+_MOST_WORKERS = 256
 _NAMED = 5  # of a push's rejections, how many one log line names; the admin port has all
 
 
@@ -95,6 +96,8 @@ class ProxySession:
     def __init__(self, id: str, hello: Hello, caller: Caller, transport: Transport, fleet: Fleet) -> None:
         self.id = id
         self.node = hello.node
+        self.worker = hello.worker
+        self.workers = hello.workers
         self.caller = caller
         self.features = tuple(feature for feature in hello.features if feature in FEATURES)
         self.book = PilotSession(hello.known)
@@ -110,6 +113,11 @@ class ProxySession:
         self._fleet = fleet
         self._wake = trio.Event()
         self._ended = trio.Event()
+
+    @property
+    def key(self) -> Key:
+        """Under which the fleet knows it."""
+        return self.node.id, self.worker
 
     def offer(self, bundle: Bundle, version: int, request: PushRequest) -> None:
         """Have the agent hold `bundle`, world `version`; sync, the session's own task sends."""
@@ -245,6 +253,13 @@ def check_caller(node: Node, caller: Caller) -> None:
         )
 
 
+def check_workers(hello: Hello) -> None:
+    """One node has a bounded number of sessions. Raises Refused."""
+    if not 0 <= hello.worker < hello.workers <= _MOST_WORKERS:
+        told = f"{hello.node.id} is worker {hello.worker} of {hello.workers}"
+        raise Refused("node", told, f"run 1 to {_MOST_WORKERS} workers; they count from 0")
+
+
 async def serve_session(transport: Transport, caller: Caller, fleet: Fleet, new_id: str) -> None:
     """Serve one agent on an authenticated transport until either end closes it; never raises for the peer's doing."""
     session: ProxySession | None = None
@@ -252,6 +267,7 @@ async def serve_session(transport: Transport, caller: Caller, fleet: Fleet, new_
     try:
         hello = await _hello(transport)
         check_caller(hello.node, caller)
+        check_workers(hello)
         session = ProxySession(new_id, hello, caller, transport, fleet)
         await transport.send(encode(Welcome(new_id, session.features, __version__)))
         fleet.join(session)

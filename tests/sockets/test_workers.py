@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.ports import unused_port
-from tests.sockets.mesh_rig import DEADLINE, Fleet, ask, fleet, until
+from tests.sockets.mesh_rig import DEADLINE, SERVER_YAML, STRICT_YAML, Fleet, ask, fleet, until
 from tests.sockets.test_gateway import FLAGS, GATEWAY_YAML, ROUTES_YAML
 from tests.sockets.test_health import an_app
 
@@ -248,3 +248,50 @@ def test_what_one_cannot_do_none_does(programs: Fleet, app: int) -> None:
     program = programs.start("agent", "gateway", "-f", str(programs.folder), "--workers", "2", *FLAGS)
     assert program.wait() == 2
     assert program.said.count("did you mean servers?") == 1
+
+
+# Under a pilot
+
+
+def test_workers_of_a_sidecar_are_one_workload_and_all_are_waited_for(programs: Fleet) -> None:
+    programs.write("mesh.yaml", SERVER_YAML)
+    pilot = programs.start_pilot()
+    state = programs.root / "last_good.json"
+    more = ("--workers", "2", "--state", str(state), "--set", "drain_time=0")
+    sidecar = programs.sidecar("server", *more, app=True).wait_ready()
+    where = sidecar.address("inbound")
+
+    def answers() -> bool:
+        try:
+            return ask(where, "/", Host="server:9080").status == 200
+        except OSError:
+            return False
+
+    until(answers)
+    dashboard = pilot.address("dashboard")
+    (proxy,) = ask(dashboard, "/api/proxies").json
+    assert (proxy["workers"], proxy["workers_wanted"]) == (2, 2)
+    workers = sidecar.admin("/server_info").json["workers"]
+    certificates = sidecar.admin("/certs").json["certificates"]
+    assert len({each["cert_chain"][0]["serial_number"] for each in certificates}) == 2, "each has a key of its own"
+    token = (programs.state / "token").read_text().strip()
+    told = ask(
+        dashboard,
+        "/api/apply?wait=30",
+        method="POST",
+        body=STRICT_YAML.encode(),
+        Authorization=f"Bearer {token}",
+    ).json
+    assert (told["acked"], told["waiting"], told["nacked"]) == (True, [], [])
+    os.kill(workers[0]["pid"], signal.SIGKILL)
+    until(
+        lambda: (
+            (now := sidecar.admin("/server_info").json["workers"][0])["pid"] != workers[0]["pid"]
+            and now["state"] == "LIVE"
+        )
+    )
+    until(lambda: [each["workers"] for each in ask(dashboard, "/api/proxies").json] == [2])
+    assert sidecar.address("inbound") == where
+    assert sidecar.stop() == 0
+    assert state.exists()
+    until(lambda: ask(dashboard, "/api/proxies").json == [])

@@ -162,3 +162,26 @@ def test_dev_stdout_is_the_descriptor_itself(capfdbinary: pytest.CaptureFixture[
     writer.write(b"hello\n")
     writer.close()
     assert capfdbinary.readouterr().out == b"hello\n"
+
+
+def test_what_two_write_to_one_pipe_stays_in_whole_lines(pipe: tuple[int, int]) -> None:
+    """Each piece that a pipe takes without blocking ends with a line, so another writer's comes between lines."""
+    reading, writing = pipe
+    writers = [AccessLogWriter(writing, pytest.fail) for _ in range(2)]
+    lines = [b"%d %s\n" % (at % 2, b"x" * (at * 37 % 300)) for at in range(60)]
+    for at, line in enumerate(lines):
+        writers[at % 2].write(line)
+    pieces = []
+    real = os.write
+
+    def write(descriptor: int, data: bytes) -> int:
+        pieces.append(data)
+        return real(descriptor, data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "write", write)
+        for writer in writers:
+            writer.flush()
+    assert len(pieces) > 2
+    assert all(piece.endswith(b"\n") for piece in pieces)
+    assert sorted(os.read(reading, 65536).splitlines(keepends=True)) == sorted(lines)

@@ -35,7 +35,7 @@ def test_connected_agents_are_listed_with_their_state(mesh: SmallMesh, admin: st
     assert head.split()[:3] == ["NAME", "ROLE", "CLUSTERS"]
     assert row.startswith("sidecar~reviews-v1-")
     assert row.split()[2] == "SYNCED"
-    assert head.split()[6:] == ["APP", "EJECTED", "CERT", "VERSION"]
+    assert head.split()[6:] == ["APP", "EJECTED", "CERT", "WORKERS", "VERSION"]
     assert row.split()[6:8] == ["-", "0"]
     assert json.loads(mesh.meshctl("proxy-status", "-o", "json").stdout)[0]["service"] == "reviews"
 

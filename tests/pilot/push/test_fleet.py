@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import trio
+import trio.testing
 from trio.testing import MockClock
 
-from mesh.feed.message import Ack, EndpointsPush, Hello, Push
+from mesh.feed.message import Ack, EndpointsPush, Goodbye, Hello, Push
 from mesh.feed.node import Node
 from pilot.push.translations import Translated
 from tests.feed_rig import cluster, endpoints, memory_mesh, node, snapshot
@@ -97,3 +98,56 @@ async def test_expected_workloads_stay_for_their_grace(tmp_path: Path, autojump_
         await trio.sleep(2.0)
         assert mesh.gone == ["b"]
         assert trio.current_time() > begin
+
+
+async def test_workers_are_one_workload_and_each_is_waited_for(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with memory_mesh(tmp_path) as mesh:
+        fleet = mesh.pilot.fleet
+        arrived: list[str] = []
+        fleet.on_workload = lambda came, gone: (arrived if came else mesh.gone).append((came or gone or node("")).id)
+        first, second = mesh.peer(), mesh.peer()
+        await first.join("a", 0, 2)
+        await second.join("a", 1, 2)
+        assert arrived == ["a"]
+        assert [(session.node.id, session.worker) for session in fleet.sessions] == [("a", 0), ("a", 1)]
+        assert fleet.session("a") is fleet.of("a")[0]
+        assert mesh.pilot.metric('pilot_xds{version="1"}') == 1
+        version = mesh.pilot.tell(snapshot(cluster("b")), at_once=True)
+        push = await first.expect(Push)
+        await first.send(Ack(push.nonce))
+        assert [session.worker for session in await fleet.wait_in_step(version, 2.0)] == [1]
+        push = await second.expect(Push)
+        await second.send(Ack(push.nonce))
+        assert await fleet.wait_in_step(version, 2.0) == []
+
+
+async def test_a_workload_is_gone_with_the_last_of_its_workers(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with memory_mesh(tmp_path) as mesh:
+        first, second = mesh.peer(), mesh.peer()
+        await first.join("a", 0, 2)
+        await second.join("a", 1, 2)
+        await first.transport.close()  # killed
+        await trio.sleep(60)
+        assert mesh.gone == []
+        again = mesh.peer()
+        await again.join("a", 0, 2)
+        await second.send(Goodbye("leaving"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert mesh.gone == []
+        await again.send(Goodbye("leaving"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert mesh.gone == ["a"]
+
+
+async def test_a_worker_that_comes_again_ends_its_older_session_alone(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with memory_mesh(tmp_path) as mesh:
+        first, second, again = mesh.peer(), mesh.peer(), mesh.peer()
+        await first.join("a", 0, 2)
+        await second.join("a", 1, 2)
+        older = mesh.pilot.fleet.of("a")[0]
+        await again.join("a", 0, 2)
+        await first.ended()
+        assert not mesh.pilot.fleet.is_current(older)
+        assert len(mesh.pilot.fleet.of("a")) == 2

@@ -88,3 +88,12 @@ def test_failure_to_save_is_told(tmp_path: Path) -> None:
     registrations.on_save_error = told.append
     assert registrations.connect(A, "s1")
     assert len(told) == 1
+
+
+def test_several_sessions_of_one_workload() -> None:
+    registrations = Registrations(grace=1.0)
+    assert registrations.connect(A, "s1")
+    assert not registrations.connect(A, "s2")
+    assert registrations.disconnect("a", "s1", 5.0, at_once=True) is None
+    assert registrations.next_expiry is None
+    assert registrations.disconnect("a", "s2", 5.0, at_once=True) == A

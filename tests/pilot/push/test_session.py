@@ -256,3 +256,12 @@ async def test_an_agent_that_leaves_while_it_is_refused(tmp_path: Path, autojump
 
         await serve_session(FakeGone(), Caller("memory"), mesh.pilot.fleet, "s")
         assert mesh.pilot.fleet.sessions == []
+
+
+@pytest.mark.parametrize(("worker", "workers"), [(-1, 1), (1, 1), (2, 2), (0, 257), (0, 0)])
+async def test_a_worker_that_cannot_be(tmp_path: Path, autojump_clock: MockClock, worker: int, workers: int) -> None:
+    async with memory_mesh(tmp_path) as mesh:
+        peer = mesh.peer()
+        await peer.send(Hello(node("a"), worker=worker, workers=workers))
+        refusal = await peer.expect(Refusal)
+        assert refusal.reason == f"a is worker {worker} of {workers}"
