@@ -80,7 +80,6 @@ NO_TRIO = (
 # Dependency -> the one file of each package that imports it. A folder (ending in /) holds files all made of it.
 DOORS = {
     "h11": ("agent/codec/h1.py", "mesh/net/http.py"),
-    "httptools": ("agent/codec/h1_fast.py",),
     "h2": ("agent/codec/h2.py",),
     "ngh2": ("agent/codec/h2_fast.py",),
     "trio_websocket": ("mesh/net/websocket.py", "agent/websocket.py", "pilot/push/server.py"),

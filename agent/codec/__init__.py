@@ -13,7 +13,7 @@ from agent.codec.http2 import Http2, Http2Limits
 from agent.codec.message import Http1Client, Http1Server, Limits
 
 ENGINES: Final = ("auto", "fast", "reference")
-"""Values of `engine`: the fast one where httptools is installed, or one of the two."""
+"""Values of `engine`: the fast one where the library that it needs is installed, or one of the two."""
 
 _MODULES: Final = {"fast": "agent.codec.h1_fast", "reference": "agent.codec.h1"}
 _HTTP2: Final = {
@@ -58,14 +58,14 @@ _connections: dict[str, Callable[..., Http2]] = {}
 def _reader(engine: str, name: str) -> FieldReader:
     reader = _readers.get((engine, name))
     if reader is None:
-        reader = cast(FieldReader, getattr(import_module(_MODULES[_chosen(engine, "httptools")]), name))
+        reader = cast(FieldReader, getattr(import_module(_MODULES[_chosen(engine)]), name))
         _readers[engine, name] = reader
     return reader
 
 
-def _chosen(engine: str, library: str) -> str:
+def _chosen(engine: str, library: str = "") -> str:
     if engine not in ENGINES:
         raise ValueError(f"codec engine {engine!r} is not known; write one of {', '.join(ENGINES)}")
     if engine == "auto":
-        return "fast" if util.find_spec(library) else "reference"
+        return "fast" if not library or util.find_spec(library) else "reference"
     return engine

@@ -55,7 +55,8 @@ FORBIDDEN_TRAILERS: Final = frozenset(
 """Fields that frame, route or authenticate; RFC 9110 6.5.1 keeps them out of trailers."""
 
 FieldReader = Callable[[bytes], Headers | None]
-"""An engine: the fields of a whole head (start line and empty line included), or None when it refuses the head."""
+"""An engine: the fields of a whole head (start line and empty line included), one of each line between the two; None
+when it refuses: a line is no field, or holds a byte that may not stand in one. The first line is not its business."""
 
 
 def is_token(data: bytes) -> bool:
@@ -158,17 +159,15 @@ def is_host_port(data: bytes) -> bool:
 def parse_request(head: bytes, limits: Limits, read: FieldReader, counts: dict[str, int]) -> RequestHead:
     """The request whose complete head, empty line included, is `head`; raises ProtocolError."""
     parts = head[: head.find(CRLF)].split(b" ")
-    lines = head.count(CRLF)
-    if len(parts) == 3 and lines - 2 <= limits.max_fields and len(head.translate(None, TEXT)) == 2 * lines:
+    if len(parts) == 3:
         method, target, version = parts
         if method in _METHODS and target[:1] == b"/" and not target.translate(None, _TARGET) and version == b"HTTP/1.1":
             scheme, authority, path = b"http", None, target
         else:
-            method, target, version = split_request_line(b" ".join(parts))
+            check_partial(head, split_request_line)
             scheme, authority, path = split_target(method, target)
         headers = read(head)
-        # Fewer fields than lines means that a line was folded into the one before it.
-        if headers is not None and len(headers.items) == lines - 2:
+        if headers is not None and len(headers.items) <= limits.max_fields:
             request = RequestHead.__new__(RequestHead)
             request.method = method
             request.target = target
@@ -271,15 +270,27 @@ def split_status_line(line: bytes) -> tuple[bytes, int, bytes]:
     return version[5:], status, reason
 
 
+_LONGEST_STATUS_LINE: Final = 64
+_MOST_STATUS_LINES: Final = 256
+_status_lines: dict[bytes, tuple[bytes, int, bytes]] = {}
+"""Lines that were found good; it stops growing when it is full."""
+
+
 def parse_response(
     head: bytes, limits: Limits, read: FieldReader, counts: dict[str, int], method: bytes
 ) -> ResponseHead:
     """The response to a `method` request whose complete head is `head`; raises ProtocolError (as a server would)."""
-    lines = head.count(CRLF)
-    if lines - 2 <= limits.max_fields and len(head.translate(None, TEXT)) == 2 * lines:
-        version, status, reason = split_status_line(head[: head.find(CRLF)])
-        headers = read(head)
-        if headers is not None and len(headers.items) == lines - 2:
+    line = head[: head.find(CRLF)]
+    known = _status_lines.get(line)
+    if known is None:
+        check_partial(head, split_status_line)
+        known = split_status_line(line)
+        if len(line) <= _LONGEST_STATUS_LINE and len(_status_lines) < _MOST_STATUS_LINES:
+            _status_lines[line] = known
+    headers = read(head)
+    if headers is not None:
+        version, status, reason = known
+        if len(headers.items) <= limits.max_fields:
             response = ResponseHead(status, headers, reason=reason, version=version, size=len(head))
             finish_response(response, limits, counts, method)
             return response
