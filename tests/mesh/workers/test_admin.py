@@ -67,7 +67,6 @@ async def test_server_info_tells_of_each_and_of_the_whole() -> None:
             (worker.index, worker.pid, "LIVE") for worker in it.workers
         ]
         assert info["state"] == "LIVE"
-        assert info["uptime_current_epoch"].endswith("s")
 
 
 async def test_counters_are_summed_and_outlive_a_worker() -> None:
