@@ -14,6 +14,7 @@ import ngh2
 from agent.codec.h2_gate import FrameGate
 from agent.codec.h2_heads import (
     Field,
+    Known,
     read_request,
     read_response,
     read_trailers,
@@ -59,6 +60,7 @@ class FastConnection:
         "_events",
         "_gate",
         "_greeted",
+        "_known",
         "_limits",
         "_methods",
         "_out",
@@ -97,6 +99,7 @@ class FastConnection:
         """Streams whose head was given out or asked for; of a client's: the request's method."""
         self._counted: dict[int, int] = {}
         """By stream, of a client's: informational heads that came; of a server's: 1 when it was told to take turns."""
+        self._known: Known = {}
         self._ending: set[int] = set()
         """Streams that were reset by the peer or by us, until the library has forgotten them."""
         self._out = b""
@@ -182,7 +185,7 @@ class FastConnection:
         number = event.stream_id
         end = event.end_stream
         try:
-            head = read_request(event.headers, self._limits, self.counts, end=end)
+            head = read_request(event.headers, self._limits, self.counts, self._known, end=end)
         except ProtocolError as error:
             self._refuse(number, error)
             return
@@ -209,7 +212,7 @@ class FastConnection:
         if method is None:
             return
         try:
-            head = read_response(fields, self._limits, self.counts, method, end=end)
+            head = read_response(fields, self._limits, self.counts, method, self._known, end=end)
             if head.status < 200:
                 self._counted[number] = count = self._counted.get(number, 0) + 1
                 if count >= _MAX_INTERIM:
@@ -248,7 +251,7 @@ class FastConnection:
             if number not in self._methods:
                 return
             try:
-                trailers = read_trailers(event.headers, self._limits, self.counts)
+                trailers = read_trailers(event.headers, self._limits, self.counts, self._known)
             except ProtocolError as error:
                 self._reset_bad(number, error.reason, events)
                 return

@@ -22,10 +22,13 @@ from agent.codec.http2 import Http2Limits
 from agent.codec.message import CHUNKED, ProtocolError, RequestHead, ResponseHead
 
 Field = tuple[bytes, bytes]
+Known = dict[tuple[Field, ...], tuple[Headers, int]]
+"""Regular fields that one peer has sent before, as it mostly does from one message to the next, and what they mean."""
 
 _NAME: Final = itemgetter(0)
 _VALUE: Final = itemgetter(1)
 _COLON: Final = 0x3A
+_TRAILERS: Final = b"trailers"
 _METHODS: Final = frozenset((b"GET", b"POST", b"PUT", b"DELETE", b"HEAD", b"OPTIONS", b"PATCH", b"TRACE"))
 _SCHEMES: Final = frozenset((b"http", b"https"))
 _USUAL: Final = frozenset((b":method", b":scheme", b":authority", b":path"))
@@ -37,26 +40,29 @@ _CONNECTION: Final = frozenset((b"connection", b"keep-alive", b"proxy-connection
 _SPECIAL: Final = frozenset((b"te", b"content-length", b"expect"))
 _DROP: Final = _CONNECTION | {b"host", b"http2-settings"}
 _DROP_RESPONSE: Final = _CONNECTION | {b"http2-settings"}
-_NOT_PLAIN: Final = _DROP | {b"te"}
 _STATUSES: Final = {b"%d" % status: status for status in range(100, 600) if status != 101}
 _STATUS_FIELDS: Final = {status: (b":status", code) for code, status in _STATUSES.items()}
 _MAX_NAMES: Final = 4096
 _LONGEST_NAME: Final = 64
+_MAX_KNOWN: Final = 16
+_MAX_KNOWN_SIZE: Final = 1024
 _MAX_HOSTS: Final = 1024
 _LONGEST_HOST: Final = 255
 _plain_names: set[bytes] = set()
-"""Lower-case tokens seen before that mean nothing to the framing: fields that have only these need no judging."""
+"""Lower-case tokens seen before that belong to no connection: fields that have only these names need no judging."""
 _good_hosts: set[bytes] = set()
 _FIELD_COST: Final = 4  # colon, space and line end of the same field in HTTP/1
 _MAX_DIGITS: Final = 18
 
 
-def read_request(fields: Sequence[Field], limits: Http2Limits, counts: dict[str, int], *, end: bool) -> RequestHead:
+def read_request(
+    fields: Sequence[Field], limits: Http2Limits, counts: dict[str, int], known: Known | None = None, *, end: bool
+) -> RequestHead:
     """The request that a header block makes; see `agent.codec.http2.HeadReceived`. Raises ProtocolError."""
     pseudo = dict(fields[:4])
     if pseudo.keys() != _USUAL or (len(fields) > 4 and fields[4][0][:1] == b":"):
         pseudo = _pseudo(fields)
-    headers, size = read_fields(fields[len(pseudo) :], limits)
+    headers, size = read_fields(fields[len(pseudo) :], limits, known)
     size += len(b"".join(pseudo.values()))
     if size > limits.max_head_bytes:
         raise ProtocolError(431, "head_too_large")
@@ -178,7 +184,13 @@ def _path_and_scheme(pseudo: dict[bytes, bytes], method: bytes) -> tuple[bytes, 
 
 
 def read_response(
-    fields: Sequence[Field], limits: Http2Limits, counts: dict[str, int], method: bytes, *, end: bool
+    fields: Sequence[Field],
+    limits: Http2Limits,
+    counts: dict[str, int],
+    method: bytes,
+    known: Known | None = None,
+    *,
+    end: bool,
 ) -> ResponseHead:
     """The response that a header block makes, to a request of that method. Raises ProtocolError."""
     if not fields or fields[0][0] != b":status":
@@ -186,7 +198,7 @@ def read_response(
     status = _STATUSES.get(fields[0][1])
     if status is None:
         raise ProtocolError(400, "bad_status")
-    headers, size = read_fields(fields[1:], limits)
+    headers, size = read_fields(fields[1:], limits, known)
     index = headers.index
     length = 0 if end else CHUNKED
     if status < 200 or (method == b"CONNECT" and status < 300):
@@ -215,8 +227,30 @@ def read_response(
     return response
 
 
-def read_fields(fields: Sequence[Field], limits: Http2Limits) -> tuple[Headers, int]:
-    """The regular fields of a block, cookie crumbs joined, and their size. Raises ProtocolError."""
+def read_fields(fields: Sequence[Field], limits: Http2Limits, known: Known | None = None) -> tuple[Headers, int]:
+    """The regular fields of a block, cookie crumbs joined, and their size. Raises ProtocolError.
+
+    With `known`, which the caller keeps for one connection, `fields` is a tuple.
+    """
+    if known is None:
+        return _judge_fields(fields, limits)
+    assert isinstance(fields, tuple)
+    try:
+        before, size = known[fields]
+    except KeyError:
+        headers, size = _judge_fields(fields, limits)
+        if size <= _MAX_KNOWN_SIZE:
+            if len(known) >= _MAX_KNOWN:
+                known.clear()
+            known[fields] = headers.copy(), size
+        return headers, size
+    headers = Headers.__new__(Headers)
+    headers.items = before.items.copy()
+    headers.index = before.index.copy()
+    return headers, size
+
+
+def _judge_fields(fields: Sequence[Field], limits: Http2Limits) -> tuple[Headers, int]:
     if len(fields) > limits.max_fields:
         raise ProtocolError(431, "too_many_fields")
     if not fields:
@@ -258,11 +292,11 @@ def _judge_names(names: Sequence[bytes]) -> None:
 
 
 def _remember(names: Iterable[bytes]) -> None:
-    """Know tokens again, those in lower case that mean nothing to the framing."""
+    """Know tokens again, those in lower case that belong to no connection."""
     if len(_plain_names) >= _MAX_NAMES:
         _plain_names.clear()
     _plain_names.update(
-        name for name in names if name not in _NOT_PLAIN and len(name) <= _LONGEST_NAME and name == name.lower()
+        name for name in names if name not in _DROP and len(name) <= _LONGEST_NAME and name == name.lower()
     )
 
 
@@ -286,9 +320,11 @@ def _length(value: bytes) -> int:
     raise ProtocolError(400, "duplicate_content_length" if b"," in value else "bad_content_length")
 
 
-def read_trailers(fields: Sequence[Field], limits: Http2Limits, counts: dict[str, int]) -> Headers:
+def read_trailers(
+    fields: Sequence[Field], limits: Http2Limits, counts: dict[str, int], known: Known | None = None
+) -> Headers:
     """Trailers without the fields that may not come so late. Raises ProtocolError."""
-    trailers, _ = read_fields(fields, limits)
+    trailers, _ = read_fields(fields, limits, known)
     if limits.underscores != "allow":
         check_underscores(trailers, limits, counts)
     for name in [name for name in trailers.index if name in FORBIDDEN_TRAILERS or name.startswith(b"x-forwarded-")]:
@@ -339,9 +375,9 @@ def response_fields(head: ResponseHead) -> list[Field]:
 def _regular(headers: Headers, drop: frozenset[bytes]) -> list[Field]:
     """Fields with lower-case names, but those in `drop`; values are not looked at. Raises ProtocolError."""
     items = headers.items
-    if _plain_names.issuperset(map(_NAME, items)):
-        return items
     index = headers.index
+    if _plain_names.issuperset(map(_NAME, items)) and index.get(b"te", _TRAILERS) == _TRAILERS:
+        return items
     if not all_tokens(index.keys()):
         raise ProtocolError(500, "bad_field_to_send")
     _remember(index)
