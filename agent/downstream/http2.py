@@ -154,7 +154,7 @@ class Http2Stream(MuxStream):
 
     def next_event(self) -> bytes | End | None:
         """What has arrived of the request's body; None: call `fill`."""
-        event: bytes | End | None = self.take()
+        event: bytes | End | None = self._inbox.popleft() if self._inbox else self.take()
         if type(event) is End:
             self._request_done = True
             if self._request_by != _NEVER:

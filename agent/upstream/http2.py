@@ -116,7 +116,7 @@ class Http2Lease(MuxStream):
 
     def next_event(self) -> bytes | End | None:
         """What has arrived of the body; None: call `fill`."""
-        event: bytes | End | None = self.take()
+        event: bytes | End | None = self._inbox.popleft() if self._inbox else self.take()
         return event
 
     async def fill(self) -> None:
