@@ -35,17 +35,20 @@ HIGH: Final = 64 * 1024  # bytes queued for a stream above which its writer wait
 _LOW: Final = 16 * 1024  # and below which it goes on
 
 
-class MuxStream:
+class MuxStream(Waiter):
     """One stream: what arrived and was not taken yet, and who waits for more of it or for room to write.
+
+    It is itself the place where its exchange waits for what arrives.
 
     `fault` is set once, when nothing more will come; what arrived before is still given out. `over` turns True when
     the codec needs no RST_STREAM any more, because the peer or the codec has sent one. `owed` is how much of its window
     the peer has not got back yet.
     """
 
-    __slots__ = ("_arrived", "_inbox", "_room", "bytes_in", "bytes_out", "fault", "mux", "number", "over", "owed")
+    __slots__ = ("_inbox", "_room", "bytes_in", "bytes_out", "fault", "mux", "number", "over", "owed")
 
     def __init__(self, mux: Multiplexed[Any], number: int) -> None:
+        super().__init__()
         self.mux = mux
         self.number = number
         self.fault: ProxyFault | None = None
@@ -54,7 +57,6 @@ class MuxStream:
         self.bytes_out = 0
         self._inbox: deque[Any] = deque()
         self.owed = 0
-        self._arrived = Waiter()
         self._room: Waiter | None = None
 
     # From the peer
@@ -62,7 +64,7 @@ class MuxStream:
     def put(self, *items: RequestHead | ResponseHead | bytes | End) -> None:
         """Something arrived."""
         self._inbox.extend(items)
-        self._arrived.wake()
+        self.wake()
 
     def put_data(self, data: bytes, credit: int, *, end: bool) -> None:
         """Data arrived, worth `credit` of the window, given back once it was passed on. `end`: no more comes."""
@@ -72,13 +74,13 @@ class MuxStream:
             self._inbox.append(data)
         if end:
             self._inbox.append(END)
-        self._arrived.wake()
+        self.wake()
 
     def fail(self, fault: ProxyFault) -> None:
         """Nothing more will come of the peer, for this reason; the first one counts."""
         if self.fault is None:
             self.fault = fault
-        self._arrived.wake()
+        self.wake()
         if self._room is not None:
             self._room.wake()
 
@@ -94,19 +96,19 @@ class MuxStream:
         """Wait until something has arrived. Raises the stream's ProxyFault."""
         if not self._inbox:
             if self.fault is None:
-                await self._arrived.wait()
+                await self.wait()
             if self.fault is not None and not self._inbox:
                 raise self.fault
 
     async def wake_up(self) -> None:
         """Wait until something has arrived or `notice` is called. Raises the stream's ProxyFault."""
-        await self._arrived.wait()
+        await self.wait()
         if self.fault is not None:
             raise self.fault
 
     def notice(self) -> None:
         """Something that the stream may wait for has changed."""
-        self._arrived.wake()
+        self.wake()
 
     # To the peer
 

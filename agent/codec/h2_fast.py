@@ -173,7 +173,8 @@ class FastConnection:
             elif kind is ngh2.StreamClosed:
                 if event.error_code == NO_ERROR and event.stream_id not in self._ending:
                     known.pop(event.stream_id, None)
-                    self._gate.closed(event.stream_id)
+                    if self._server:
+                        self._gate.closed(event.stream_id)
                 else:
                     self._stream_broken(event, events)
                 if self._counted:

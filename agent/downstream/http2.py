@@ -226,7 +226,7 @@ class Http2Stream(MuxStream):
             return  # what the client is told of its lateness; `fault` is for those who wait for more of it
         dataplane = self._connection.dataplane
         self.deadline = dataplane.now + self._idle
-        if self.fault is not None or self.mux.codec.queued(self.number) > HIGH:
+        if self.fault is not None or self.bytes_out > HIGH:  # else not so much can be queued
             await self.room()
         self.deadline = dataplane.now + self._silence
 
@@ -399,7 +399,7 @@ class Http2Downstream(Multiplexed[Http2Stream]):
     def _ended(self, stream: Http2Stream) -> None:
         if not stream.complete:
             stream.reset(INTERNAL_ERROR)
-        if not stream.over and self.codec.queued(stream.number):
+        if not stream.over and stream.bytes_out:  # how much of it is left is asked after the write
             stream.deadline = self.dataplane.now + self.idle
             self.finishing.append(stream)
             self.kick()
