@@ -180,7 +180,7 @@ class Agent:
         writer = AccessLogWriter(settings.access_log_file, lambda reason: self._stats.refused("access_log", reason))
         for operator in formatter.not_served:
             self._log.warning("an access log operator is not served; it is written as -", operator=operator)
-        self._dataplane.format_access_log = formatter
+        self._dataplane.format_access_log = formatter.render
         self._dataplane.access_log = writer
         services.start_soon(writer.run, name="access log")
 

@@ -31,85 +31,91 @@ from mesh.net.strand import Pass
 from mesh.net.tcp import Transport
 from mesh.net.waiter import Waiter
 
-_HIGH: Final = 64 * 1024  # bytes queued for a stream above which its writer waits,
+HIGH: Final = 64 * 1024  # bytes queued for a stream above which its writer waits,
 _LOW: Final = 16 * 1024  # and below which it goes on
 
 
-class MuxStream:
+class MuxStream(Waiter):
     """One stream: what arrived and was not taken yet, and who waits for more of it or for room to write.
 
+    It is itself the place where its exchange waits for what arrives.
+
     `fault` is set once, when nothing more will come; what arrived before is still given out. `over` turns True when
-    the codec needs no RST_STREAM any more, because the peer or the codec has sent one.
+    the codec needs no RST_STREAM any more, because the peer or the codec has sent one. `owed` is how much of its window
+    the peer has not got back yet.
     """
 
-    __slots__ = ("_arrived", "_inbox", "_owed", "_room", "bytes_in", "bytes_out", "fault", "mux", "number", "over")
+    __slots__ = ("_inbox", "_room", "bytes_in", "bytes_out", "fault", "mux", "number", "over", "owed")
 
     def __init__(self, mux: Multiplexed[Any], number: int) -> None:
+        super().__init__()
         self.mux = mux
         self.number = number
         self.fault: ProxyFault | None = None
         self.over = False
         self.bytes_in = 0
         self.bytes_out = 0
-        self._inbox: deque[RequestHead | ResponseHead | bytes | End] = deque()
-        self._owed = 0
-        self._arrived = Waiter()
+        self._inbox: deque[Any] = deque()
+        self.owed = 0
         self._room: Waiter | None = None
 
     # From the peer
 
-    def put(self, item: RequestHead | ResponseHead | bytes | End) -> None:
+    def put(self, *items: RequestHead | ResponseHead | bytes | End) -> None:
         """Something arrived."""
-        self._inbox.append(item)
-        self._arrived.wake()
+        self._inbox.extend(items)
+        self.wake()
 
-    def owe(self, credit: int) -> None:
-        """The peer gets this much window back once its data has been passed on."""
-        self._owed += credit
+    def put_data(self, data: bytes, credit: int, *, end: bool) -> None:
+        """Data arrived, worth `credit` of the window, given back once it was passed on. `end`: no more comes."""
+        self.bytes_in += len(data)
+        self.owed += credit
+        if data:
+            self._inbox.append(data)
+        if end:
+            self._inbox.append(END)
+        self.wake()
 
     def fail(self, fault: ProxyFault) -> None:
         """Nothing more will come of the peer, for this reason; the first one counts."""
         if self.fault is None:
             self.fault = fault
-        self._arrived.wake()
+        self.wake()
         if self._room is not None:
             self._room.wake()
 
-    def take(self) -> RequestHead | ResponseHead | bytes | End | None:
+    def take(self) -> Any:
         """The next thing that arrived. To ask for it is to say that what was given before has been passed on."""
-        if self._owed and not self._inbox:
+        if self._inbox:
+            return self._inbox.popleft()
+        if self.owed:
             self.mux.credit(self)
-        return self._inbox.popleft() if self._inbox else None
-
-    def give_credit(self) -> int:
-        """What is owed to the peer, which is then no longer owed."""
-        owed, self._owed = self._owed, 0
-        return owed
+        return None
 
     async def arrival(self) -> None:
         """Wait until something has arrived. Raises the stream's ProxyFault."""
         if not self._inbox:
             if self.fault is None:
-                await self._arrived.wait()
+                await self.wait()
             if self.fault is not None and not self._inbox:
                 raise self.fault
 
     async def wake_up(self) -> None:
         """Wait until something has arrived or `notice` is called. Raises the stream's ProxyFault."""
-        await self._arrived.wait()
+        await self.wait()
         if self.fault is not None:
             raise self.fault
 
     def notice(self) -> None:
         """Something that the stream may wait for has changed."""
-        self._arrived.wake()
+        self.wake()
 
     # To the peer
 
     async def room(self) -> None:
         """Wait until little is queued. Raises the stream's ProxyFault."""
         mux = self.mux
-        if mux.codec.queued(self.number) > _HIGH:
+        if mux.codec.queued(self.number) > HIGH:
             mux.outbox.flush()
             self._room = self._room or Waiter()
             while self.fault is None and mux.codec.queued(self.number) > _LOW:
@@ -170,14 +176,14 @@ class Multiplexed(Generic[Stream]):
         """Something was queued in the codec."""
         if self.blocked:
             self.outbox.flush()  # at once, so that those who wait for room hear of it
-        else:
+        elif not self.outbox.kicked:
             self.outbox.kick()
 
     def credit(self, stream: MuxStream) -> None:
         """Let the peer of `stream` send as much again as was passed on."""
-        owed = stream.give_credit()
-        if owed:
-            self.codec.consume(stream.number, owed)
+        if stream.owed:
+            self.codec.consume(stream.number, stream.owed)
+            stream.owed = 0
             self.kick()
 
     async def read(self) -> None:
@@ -187,8 +193,19 @@ class Multiplexed(Generic[Stream]):
         """
         while data := await self._receive():
             with Pass():
-                for event in self.codec.receive_data(data):
-                    self._dispatch(event)
+                events: list[Any] = self.codec.receive_data(data)  # told apart by type, for there are many
+                for event in events:
+                    kind = type(event)
+                    if kind is DataReceived:
+                        stream = self.streams.get(event.stream_id)
+                        if stream is not None:
+                            stream.put_data(event.data, event.credit, end=event.end)
+                        else:  # whom it was for has gone
+                            self.codec.consume(event.stream_id, event.credit)
+                    elif kind is HeadReceived:
+                        self.head_received(event)
+                    else:
+                        self._dispatch(event)
             if self.codec.failed:
                 return
             self.received()
@@ -203,12 +220,7 @@ class Multiplexed(Generic[Stream]):
             raise
 
     def _dispatch(self, event: Event) -> None:
-        kind = type(event)
-        if kind is HeadReceived:
-            self.head_received(event)  # type: ignore[arg-type]
-        elif kind is DataReceived:
-            self._data_received(event)  # type: ignore[arg-type]
-        elif isinstance(event, TrailersReceived):
+        if isinstance(event, TrailersReceived):
             stream = self.streams.get(event.stream_id)
             if stream is not None:
                 stream.put(End(event.trailers))
@@ -221,18 +233,6 @@ class Multiplexed(Generic[Stream]):
             self.going_away(event)
         elif isinstance(event, SettingsReceived):
             self.settings_received()
-
-    def _data_received(self, event: DataReceived) -> None:
-        stream = self.streams.get(event.stream_id)
-        if stream is None:  # whom it was for has gone
-            self.codec.consume(event.stream_id, event.credit)
-            return
-        stream.bytes_in += len(event.data)
-        stream.owe(event.credit)
-        if event.data:
-            stream.put(event.data)
-        if event.end:
-            stream.put(END)
 
     def received(self) -> None:
         """All that one read brought has been handed on."""

@@ -7,13 +7,14 @@ the library refuses by itself it answers by itself; this only tells it apart in 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import ngh2
 
 from agent.codec.h2_gate import FrameGate
 from agent.codec.h2_heads import (
     Field,
+    Known,
     read_request,
     read_response,
     read_trailers,
@@ -43,6 +44,7 @@ _ENABLE_PUSH, _MAX_STREAMS, _WINDOW, _MAX_HEAD, _CONNECT, _NO_PRIORITIES = 2, 3,
 _DEFAULT_STREAMS: Final = 100  # until the peer's SETTINGS have come
 _NO_LIMIT: Final = 2**31 - 1
 _CONTROL: Final = 16 * 1024
+_PIECE: Final = 4 * 1024  # a body that ends within so much leaves in one frame, before or after the others
 # Left to itself, the library sends the oldest stream's body to its end before the next one's.
 _TAKE_TURNS: Final = ngh2.Priority(urgency=3, incremental=True)
 
@@ -53,10 +55,12 @@ class FastConnection:
     __slots__ = (
         "_closed",
         "_core",
+        "_counted",
         "_ending",
         "_events",
         "_gate",
         "_greeted",
+        "_known",
         "_limits",
         "_methods",
         "_out",
@@ -91,8 +95,11 @@ class FastConnection:
             settings |= {_ENABLE_PUSH: 0}
         self._core.initiate_connection(settings)
         self._core.set_local_window_size(limits.connection_window)
-        self._methods: dict[int, list[bytes | int]] = {}
-        """Streams whose head was given out or asked for; of a client's: the request's method, informational heads."""
+        self._methods: dict[int, bytes] = {}
+        """Streams whose head was given out or asked for; of a client's: the request's method."""
+        self._counted: dict[int, int] = {}
+        """By stream, of a client's: informational heads that came; of a server's: 1 when it was told to take turns."""
+        self._known: Known = {}
         self._ending: set[int] = set()
         """Streams that were reset by the peer or by us, until the library has forgotten them."""
         self._out = b""
@@ -149,35 +156,42 @@ class FastConnection:
         return events
 
     def _collect(self, events: list[Event]) -> None:
-        for event in self._core.events():
-            if isinstance(event, ngh2.RequestReceived):
-                self._request(event, events)
-            elif isinstance(event, ngh2.DataReceived):
-                if event.stream_id in self._methods:
-                    data = event.data
-                    events.append(DataReceived(event.stream_id, data, len(data), event.end_stream))
+        known = self._methods
+        arrived: list[Any] = self._core.events()  # told apart by type, for there are many
+        for event in arrived:
+            kind = type(event)
+            if kind is ngh2.DataReceived:
+                number, data = event.stream_id, event.data
+                if number in known:
+                    events.append(DataReceived(number, data, len(data), event.end_stream))
                 else:
-                    self.consume(event.stream_id, len(event.data))
-            elif isinstance(event, ngh2.ResponseReceived):
+                    self.consume(number, len(data))
+            elif kind is ngh2.RequestReceived:
+                self._request(event, events)
+            elif kind is ngh2.ResponseReceived:
                 self._response(event.stream_id, event.headers, events, end=event.end_stream)
-            elif isinstance(event, ngh2.StreamClosed):
-                self._stream_closed(event, events)
+            elif kind is ngh2.StreamClosed:
+                if event.error_code == NO_ERROR and event.stream_id not in self._ending:
+                    known.pop(event.stream_id, None)
+                    if self._server:
+                        self._gate.closed(event.stream_id)
+                else:
+                    self._stream_broken(event, events)
+                if self._counted:
+                    self._counted.pop(event.stream_id, None)
             else:
                 self._rarer(event, events)
 
     def _request(self, event: ngh2.RequestReceived, events: list[Event]) -> None:
         number = event.stream_id
+        end = event.end_stream
         try:
-            head = read_request(event.headers, self._limits, self.counts, end=event.end_stream)
+            head = read_request(event.headers, self._limits, self.counts, self._known, end=end)
         except ProtocolError as error:
             self._refuse(number, error)
             return
-        try:
-            self._core.set_stream_priority(number, _TAKE_TURNS, ignore_client_signal=True)
-        except (ngh2.StreamProtocolError, ngh2.ConnectionStateError):
-            pass  # the same bytes have reset it, or ended the connection; it is told next
-        self._methods[number] = []
-        events.append(HeadReceived(number, head, event.end_stream))
+        self._methods[number] = b""
+        events.append(HeadReceived(number, head, end))
 
     def _refuse(self, number: int, error: ProtocolError) -> None:
         """A request that is no request: answered where there is a status for it, else reset; its neighbours go on."""
@@ -195,16 +209,14 @@ class FastConnection:
         self._charge()
 
     def _response(self, number: int, fields: Sequence[Field], events: list[Event], *, end: bool) -> None:
-        about = self._methods.get(number)
-        if about is None:
+        method = self._methods.get(number)
+        if method is None:
             return
-        method = about[0]
-        assert isinstance(method, bytes)
         try:
-            head = read_response(fields, self._limits, self.counts, method, end=end)
+            head = read_response(fields, self._limits, self.counts, method, self._known, end=end)
             if head.status < 200:
-                about.append(head.status)
-                if len(about) > _MAX_INTERIM:
+                self._counted[number] = count = self._counted.get(number, 0) + 1
+                if count >= _MAX_INTERIM:
                     raise ProtocolError(400, "too_many_interim")
         except ProtocolError as error:
             self._reset_bad(number, error.reason, events)
@@ -218,14 +230,13 @@ class FastConnection:
         events.append(StreamReset(number, PROTOCOL_ERROR, False, reason))
         self._charge()
 
-    def _stream_closed(self, event: ngh2.StreamClosed, events: list[Event]) -> None:
+    def _stream_broken(self, event: ngh2.StreamClosed, events: list[Event]) -> None:
+        """A stream is over before its time, or after a reset."""
         number = event.stream_id
         known = self._methods.pop(number, None)
         if number in self._ending:
             self._ending.discard(number)
             self._gate.was_reset(number)
-        elif event.error_code == NO_ERROR:
-            self._gate.closed(number)
         elif number > self._peer_last and not self._server:
             return  # not processed by the peer, as its GOAWAY has told
         else:  # the library's own reset, perhaps of a stream that was never given out
@@ -241,7 +252,7 @@ class FastConnection:
             if number not in self._methods:
                 return
             try:
-                trailers = read_trailers(event.headers, self._limits, self.counts)
+                trailers = read_trailers(event.headers, self._limits, self.counts, self._known)
             except ProtocolError as error:
                 self._reset_bad(number, error.reason, events)
                 return
@@ -332,7 +343,7 @@ class FastConnection:
             number = self._core.send_request(fields, end_stream=end)
         except (ngh2.NoAvailableStreamIDError, ngh2.ConnectionClosingError, ngh2.ConnectionStateError):
             return 0
-        self._methods[number] = [head.method if head.upgrade is None else b"CONNECT"]
+        self._methods[number] = head.method if head.upgrade is None else b"CONNECT"
         return number
 
     def send_head(self, stream_id: int, head: ResponseHead, *, end: bool) -> None:
@@ -351,6 +362,9 @@ class FastConnection:
         if self._closed:
             return
         try:
+            if (not end or len(data) > _PIECE) and self._server and stream_id not in self._counted:
+                self._counted[stream_id] = 1
+                self._core.set_stream_priority(stream_id, _TAKE_TURNS, ignore_client_signal=True)
             self._core.send_data(stream_id, data, end_stream=end)
         except (ngh2.StreamProtocolError, ngh2.ConnectionStateError):
             return

@@ -93,7 +93,7 @@ class FrameGate:
         self._fresh = True
         self._max_block = 4 * max_head_bytes + _MAX_FRAME
         self._block_bytes = 0
-        self._blocks_left = 0
+        self._blocks_left = _MAX_CONTINUATIONS
         self._resets = _Bucket(*_RESETS, clock)
         self._controls = _Bucket(*_CONTROLS, clock)
         self._updates = _Bucket(*_UPDATES, clock)
@@ -156,6 +156,8 @@ class FrameGate:
                 nothing = not length or (flags & _PADDED and data[position + 9] + 1 >= length)
                 if nothing and not flags & _END_STREAM and not self._controls.spend():
                     return self._calm("control_flood")
+            elif kind == _HEADERS and flags & _END_HEADERS and not self._server:
+                self.in_block = False
             elif kind in (_HEADERS, _CONTINUATION):
                 stream = int.from_bytes(data[position + 5 : position + 9], "big") & 0x7FFFFFFF
                 if reason := self._block(kind, flags, length, stream):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Final
 
 from agent.codec.gate import FORBIDDEN_TRAILERS, TEXT, check_underscores, is_host, is_host_port, is_target, is_token
@@ -21,8 +22,13 @@ from agent.codec.http2 import Http2Limits
 from agent.codec.message import CHUNKED, ProtocolError, RequestHead, ResponseHead
 
 Field = tuple[bytes, bytes]
+Known = dict[tuple[Field, ...], tuple[Headers, int]]
+"""Regular fields that one peer has sent before, as it mostly does from one message to the next, and what they mean."""
 
+_NAME: Final = itemgetter(0)
+_VALUE: Final = itemgetter(1)
 _COLON: Final = 0x3A
+_TRAILERS: Final = b"trailers"
 _METHODS: Final = frozenset((b"GET", b"POST", b"PUT", b"DELETE", b"HEAD", b"OPTIONS", b"PATCH", b"TRACE"))
 _SCHEMES: Final = frozenset((b"http", b"https"))
 _USUAL: Final = frozenset((b":method", b":scheme", b":authority", b":path"))
@@ -34,16 +40,29 @@ _CONNECTION: Final = frozenset((b"connection", b"keep-alive", b"proxy-connection
 _SPECIAL: Final = frozenset((b"te", b"content-length", b"expect"))
 _DROP: Final = _CONNECTION | {b"host", b"http2-settings"}
 _DROP_RESPONSE: Final = _CONNECTION | {b"http2-settings"}
+_STATUSES: Final = {b"%d" % status: status for status in range(100, 600) if status != 101}
+_STATUS_FIELDS: Final = {status: (b":status", code) for code, status in _STATUSES.items()}
+_MAX_NAMES: Final = 4096
+_LONGEST_NAME: Final = 64
+_MAX_KNOWN: Final = 16
+_MAX_KNOWN_SIZE: Final = 1024
+_MAX_HOSTS: Final = 1024
+_LONGEST_HOST: Final = 255
+_plain_names: set[bytes] = set()
+"""Lower-case tokens seen before that belong to no connection: fields that have only these names need no judging."""
+_good_hosts: set[bytes] = set()
 _FIELD_COST: Final = 4  # colon, space and line end of the same field in HTTP/1
 _MAX_DIGITS: Final = 18
 
 
-def read_request(fields: Sequence[Field], limits: Http2Limits, counts: dict[str, int], *, end: bool) -> RequestHead:
+def read_request(
+    fields: Sequence[Field], limits: Http2Limits, counts: dict[str, int], known: Known | None = None, *, end: bool
+) -> RequestHead:
     """The request that a header block makes; see `agent.codec.http2.HeadReceived`. Raises ProtocolError."""
     pseudo = dict(fields[:4])
     if pseudo.keys() != _USUAL or (len(fields) > 4 and fields[4][0][:1] == b":"):
         pseudo = _pseudo(fields)
-    headers, size = read_fields(fields[len(pseudo) :], limits)
+    headers, size = read_fields(fields[len(pseudo) :], limits, known)
     size += len(b"".join(pseudo.values()))
     if size > limits.max_head_bytes:
         raise ProtocolError(431, "head_too_large")
@@ -140,8 +159,13 @@ def _authority(pseudo: dict[bytes, bytes], headers: Headers) -> bytes:
         headers.remove(b"host")
     if authority is None:
         raise ProtocolError(400, "missing_host")
-    if not is_host(authority):
-        raise ProtocolError(400, "bad_host")
+    if authority not in _good_hosts:
+        if not is_host(authority):
+            raise ProtocolError(400, "bad_host")
+        if len(_good_hosts) >= _MAX_HOSTS:
+            _good_hosts.clear()
+        if len(authority) <= _LONGEST_HOST:
+            _good_hosts.add(authority)
     return authority
 
 
@@ -162,23 +186,29 @@ def _path_and_scheme(pseudo: dict[bytes, bytes], method: bytes) -> tuple[bytes, 
 
 
 def read_response(
-    fields: Sequence[Field], limits: Http2Limits, counts: dict[str, int], method: bytes, *, end: bool
+    fields: Sequence[Field],
+    limits: Http2Limits,
+    counts: dict[str, int],
+    method: bytes,
+    known: Known | None = None,
+    *,
+    end: bool,
 ) -> ResponseHead:
     """The response that a header block makes, to a request of that method. Raises ProtocolError."""
     if not fields or fields[0][0] != b":status":
         raise ProtocolError(400, "missing_pseudo_header")
-    code = fields[0][1]
-    if len(code) != 3 or not code.isdigit() or not 100 <= int(code) <= 599 or code == b"101":
+    status = _STATUSES.get(fields[0][1])
+    if status is None:
         raise ProtocolError(400, "bad_status")
-    headers, size = read_fields(fields[1:], limits)
-    status = int(code)
-    length: int = 0 if end else CHUNKED
+    headers, size = read_fields(fields[1:], limits, known)
+    index = headers.index
+    length = 0 if end else CHUNKED
     if status < 200 or (method == b"CONNECT" and status < 300):
         headers.remove(b"content-length")  # it means nothing there (RFC 9110 8.6, 9.3.6)
-    elif status == 204 and headers.index.get(b"content-length") == b"0":
+    elif status == 204 and index.get(b"content-length") == b"0":
         headers.remove(b"content-length")  # it may not be there (RFC 9110 8.6)
-    if b"content-length" in headers.index:
-        announced = _length(headers.index[b"content-length"])
+    if b"content-length" in index:
+        announced = _length(index[b"content-length"])
         bodyless = method == b"HEAD" or status in (204, 304)
         if announced and (status == 204 or (end and not bodyless)):
             raise ProtocolError(400, "content_length_mismatch")
@@ -188,37 +218,88 @@ def read_response(
         raise ProtocolError(400, "end_of_interim")
     if limits.underscores != "allow":
         check_underscores(headers, limits, counts)
-    return ResponseHead(status, headers, version=b"2", content_length=length, size=size)
+    response = ResponseHead.__new__(ResponseHead)
+    response.status = status
+    response.headers = headers
+    response.reason = b""
+    response.version = b"2"
+    response.content_length = length
+    response.keep_alive = True
+    response.size = size
+    return response
 
 
-def read_fields(fields: Sequence[Field], limits: Http2Limits) -> tuple[Headers, int]:
-    """The regular fields of a block, cookie crumbs joined, and their size. Raises ProtocolError."""
+def read_fields(fields: Sequence[Field], limits: Http2Limits, known: Known | None = None) -> tuple[Headers, int]:
+    """The regular fields of a block, cookie crumbs joined, and their size. Raises ProtocolError.
+
+    With `known`, which the caller keeps for one connection, `fields` is a tuple.
+    """
+    if known is None:
+        return _judge_fields(fields, limits)
+    assert isinstance(fields, tuple)
+    try:
+        before, size = known[fields]
+    except KeyError:
+        headers, size = _judge_fields(fields, limits)
+        if size <= _MAX_KNOWN_SIZE:
+            if len(known) >= _MAX_KNOWN:
+                known.clear()
+            known[fields] = headers.copy(), size
+        return headers, size
+    headers = Headers.__new__(Headers)
+    headers.items = before.items.copy()
+    headers.index = before.index.copy()
+    return headers, size
+
+
+def _judge_fields(fields: Sequence[Field], limits: Http2Limits) -> tuple[Headers, int]:
     if len(fields) > limits.max_fields:
         raise ProtocolError(431, "too_many_fields")
     if not fields:
         return Headers(), 0
+    count = len(fields)
     names, values = zip(*fields, strict=True)
-    name_text, value_text = b"\n".join(names), b"\n".join(values)
-    size = len(name_text) + len(value_text) + _FIELD_COST * len(fields)
+    text = b"\n%b\n" % b"\n".join(values)
+    size = len(b"".join(names)) + len(text) + _FIELD_COST * count
     if size > limits.max_head_bytes:
         raise ProtocolError(431, "head_too_large")
-    if name_text.translate(None, _NAME_BYTES) or name_text.count(b"\n") != len(fields) - 1 or b"" in names:
-        late = any(name[:1] == b":" for name in names)
-        raise ProtocolError(400, "pseudo_header" if late else "bad_field_name")
+    plain = _plain_names.issuperset(names)
+    if not plain:
+        _judge_names(names)
     if (
-        value_text.translate(None, _VALUE_BYTES)
-        or value_text.count(b"\n") != len(fields) - 1
-        or (_BLANK_AT_EDGE(value_text) is not None)
+        b"\n " in text
+        or b" \n" in text
+        or text.translate(None, _VALUE_BYTES)
+        or text.count(b"\n") != count + 1
+        or (b"\t" in text and _BLANK_AT_EDGE(text) is not None)
     ):
         raise ProtocolError(400, "bad_field_value")
     headers = Headers.__new__(Headers)
     headers.index = index = dict(fields)
     headers.items = list(fields)
-    if len(index) != len(fields):
+    if len(index) != count:
         _join(headers)
-    if not _CONNECTION.isdisjoint(index):
+    if not plain and not _CONNECTION.isdisjoint(index):
         raise ProtocolError(400, "connection_field")
     return headers, size
+
+
+def _judge_names(names: Sequence[bytes]) -> None:
+    """Whether these are names of fields, in lower case. Raises ProtocolError."""
+    text = b"\n".join(names)
+    if text.translate(None, _NAME_BYTES) or text.count(b"\n") != len(names) - 1 or b"" in names:
+        late = any(name[:1] == b":" for name in names)
+        raise ProtocolError(400, "pseudo_header" if late else "bad_field_name")
+    _remember(names)
+
+
+def _remember(names: Iterable[bytes]) -> None:
+    """Know tokens again, those in lower case that belong to no connection."""
+    if len(_plain_names) >= _MAX_NAMES:
+        _plain_names.clear()
+    _plain_names.update(
+        name for name in names if name not in _DROP and len(name) <= _LONGEST_NAME and name == name.lower()
+    )
 
 
 def _join(headers: Headers) -> None:
@@ -241,9 +322,11 @@ def _length(value: bytes) -> int:
     raise ProtocolError(400, "duplicate_content_length" if b"," in value else "bad_content_length")
 
 
-def read_trailers(fields: Sequence[Field], limits: Http2Limits, counts: dict[str, int]) -> Headers:
+def read_trailers(
+    fields: Sequence[Field], limits: Http2Limits, counts: dict[str, int], known: Known | None = None
+) -> Headers:
     """Trailers without the fields that may not come so late. Raises ProtocolError."""
-    trailers, _ = read_fields(fields, limits)
+    trailers, _ = read_fields(fields, limits, known)
     if limits.underscores != "allow":
         check_underscores(trailers, limits, counts)
     for name in [name for name in trailers.index if name in FORBIDDEN_TRAILERS or name.startswith(b"x-forwarded-")]:
@@ -275,40 +358,45 @@ def request_fields(head: RequestHead) -> list[Field]:
             (b":authority", authority),
             (b":path", head.path),
         ]
-    _check_values(value for _, value in pseudo)
-    length = b"%d" % head.content_length if head.content_length > 0 else b""
-    if length and head.upgrade is None and b"content-length" not in head.headers.index:
-        pseudo.append((b"content-length", length))
-    return pseudo + fields_to_send(head.headers, _DROP)
+    length = head.content_length
+    if length > 0 and head.upgrade is None and b"content-length" not in head.headers.index:
+        pseudo.append((b"content-length", b"%d" % length))
+    fields = pseudo + _regular(head.headers, _DROP)
+    _check_values(fields)
+    return fields
 
 
 def response_fields(head: ResponseHead) -> list[Field]:
     """The header block of a response. Raises ProtocolError (500, `bad_field_to_send`)."""
-    return [(b":status", b"%d" % head.status), *fields_to_send(head.headers, _DROP_RESPONSE)]
+    status = _STATUS_FIELDS.get(head.status) or (b":status", b"%d" % head.status)
+    fields = [status, *_regular(head.headers, _DROP_RESPONSE)]
+    _check_values(fields)
+    return fields
 
 
-def fields_to_send(headers: Headers, drop: frozenset[bytes]) -> list[Field]:
-    """Fields with lower-case names, but those in `drop`. Raises ProtocolError (500, `bad_field_to_send`)."""
+def _regular(headers: Headers, drop: frozenset[bytes]) -> list[Field]:
+    """Fields with lower-case names, but those in `drop`; values are not looked at. Raises ProtocolError."""
+    items = headers.items
     index = headers.index
-    if index.keys().isdisjoint(drop):
-        fields = [(name.lower(), value) for name, value in headers.items]
-    else:
-        fields = [(lower, value) for name, value in headers.items if (lower := name.lower()) not in drop]
-    te = index.get(b"te")
-    if te is not None and te.strip().lower() != b"trailers":
-        fields = [field for field in fields if field[0] != b"te"]
+    if _plain_names.issuperset(map(_NAME, items)) and index.get(b"te", _TRAILERS) == _TRAILERS:
+        return items
     if not all_tokens(index.keys()):
         raise ProtocolError(500, "bad_field_to_send")
-    _check_values(index.values())
-    return fields
+    _remember(index)
+    te = index.get(b"te")
+    if te is not None and te.strip().lower() != b"trailers":
+        drop |= {b"te"}
+    return [(lower, value) for name, value in items if (lower := name.lower()) not in drop]
 
 
 def trailer_fields(trailers: Headers) -> list[Field]:
     """The header block of trailers. Raises ProtocolError (500, `bad_field_to_send`)."""
-    return fields_to_send(trailers, FORBIDDEN_TRAILERS)
+    fields = [field for field in _regular(trailers, FORBIDDEN_TRAILERS) if field[0] not in FORBIDDEN_TRAILERS]
+    _check_values(fields)
+    return fields
 
 
-def _check_values(values: Iterable[bytes]) -> None:
-    text = b"".join(values)
+def _check_values(fields: list[Field]) -> None:
+    text = b"".join(map(_VALUE, fields))
     if b"\n" in text or b"\r" in text or b"\0" in text:
         raise ProtocolError(500, "bad_field_to_send")

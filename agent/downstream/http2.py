@@ -18,7 +18,7 @@ from agent.exchange import faults
 from agent.exchange.exchange import exchange
 from agent.exchange.faults import ProxyFault
 from agent.exchange.record import Record
-from agent.multiplex import Multiplexed, MuxStream
+from agent.multiplex import HIGH, Multiplexed, MuxStream
 from agent.stream_transport import StreamTransport
 from mesh import config
 from mesh.net.strand import Pass, Strand
@@ -88,7 +88,7 @@ class Http2Stream(MuxStream):
             self._request_by = dataplane.clock() + dataplane.settings.request_timeout
         self.deadline = min(dataplane.now + self._silence, self._request_by)
         if end:
-            self.put(END)
+            self._inbox.append(END)
 
     # What the sweeper asks
 
@@ -154,13 +154,12 @@ class Http2Stream(MuxStream):
 
     def next_event(self) -> bytes | End | None:
         """What has arrived of the request's body; None: call `fill`."""
-        event = self.take()
-        if isinstance(event, End):
+        event: bytes | End | None = self._inbox.popleft() if self._inbox else self.take()
+        if type(event) is End:
             self._request_done = True
             if self._request_by != _NEVER:
                 self._request_by = _NEVER
                 self.deadline = self._connection.dataplane.now + self._silence
-        assert not isinstance(event, RequestHead | ResponseHead)
         return event
 
     async def fill(self) -> None:
@@ -227,7 +226,8 @@ class Http2Stream(MuxStream):
             return  # what the client is told of its lateness; `fault` is for those who wait for more of it
         dataplane = self._connection.dataplane
         self.deadline = dataplane.now + self._idle
-        await self.room()
+        if self.fault is not None or self.bytes_out > HIGH:  # else not so much can be queued
+            await self.room()
         self.deadline = dataplane.now + self._silence
 
     def abandon(self) -> None:
@@ -399,7 +399,7 @@ class Http2Downstream(Multiplexed[Http2Stream]):
     def _ended(self, stream: Http2Stream) -> None:
         if not stream.complete:
             stream.reset(INTERNAL_ERROR)
-        if not stream.over and self.codec.queued(stream.number):
+        if not stream.over and stream.bytes_out:  # how much of it is left is asked after the write
             stream.deadline = self.dataplane.now + self.idle
             self.finishing.append(stream)
             self.kick()
@@ -411,8 +411,9 @@ class Http2Downstream(Multiplexed[Http2Stream]):
     def finished(self, stream: Http2Stream) -> None:
         if self.streams.pop(stream.number, None) is None:
             return
-        self.credit(stream)
-        if not stream.request_done or stream.tunnelled:
+        if stream.owed:
+            self.credit(stream)
+        if not stream.over and (not stream.request_done or stream.tunnelled):
             stream.reset(NO_ERROR)  # RFC 9113 8.1: the rest of the request is of no use
         self.dataplane.exchanges.discard(stream)
         if not self.streams:

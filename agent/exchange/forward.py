@@ -133,9 +133,10 @@ class Forward:
         stream.head.keep_alive = True  # the client's wish to close is not the upstream's
         if stream.head.upgrade is not None:
             forwarding.complete_upgrade(stream.head, dataplane.rng)
-        await self.body.read(stream)
-        if self.body.waited:
-            self._now = dataplane.clock()
+        if not self.body.take_none(stream):
+            await self.body.read(stream)
+            if self.body.waited:
+                self._now = dataplane.clock()
         if stream.client_gone:
             raise faults.client_gone()
         if self._now >= self._stated:

@@ -84,6 +84,14 @@ class RequestBody:
         """
         return not self.streamed or (self.end is not None and not self._lost)
 
+    def take_none(self, stream: Stream) -> bool:
+        """Whether the request has no body, and its end is here; it is then taken."""
+        if stream.head.content_length or (event := stream.next_event()) is None:
+            return False
+        assert isinstance(event, End)
+        self.end = event
+        return True
+
     async def read(self, stream: Stream) -> None:
         """Take what has arrived; wait a moment for the rest of a body of known length up to `limit` bytes.
 

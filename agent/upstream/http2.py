@@ -98,9 +98,9 @@ class Http2Lease(MuxStream):
 
     async def read_head(self) -> ResponseHead:
         """Next head, informational ones included."""
-        while (head := self.take()) is None:
+        while not self._inbox:
             await self.arrival()
-        assert isinstance(head, ResponseHead)
+        head: ResponseHead = self._inbox.popleft()
         if self._upgrading and 200 <= head.status < 300:
             return self._accepted(head)
         return head
@@ -116,8 +116,7 @@ class Http2Lease(MuxStream):
 
     def next_event(self) -> bytes | End | None:
         """What has arrived of the body; None: call `fill`."""
-        event = self.take()
-        assert not isinstance(event, RequestHead | ResponseHead)
+        event: bytes | End | None = self._inbox.popleft() if self._inbox else self.take()
         return event
 
     async def fill(self) -> None:
@@ -245,9 +244,10 @@ class Http2Connection(Multiplexed[Http2Lease]):
     def head_received(self, event: HeadReceived) -> None:
         lease = self.streams.get(event.stream_id)
         if lease is not None:
-            lease.put(event.head)
             if event.end:
-                lease.put(END)
+                lease.put(event.head, END)
+            else:
+                lease.put(event.head)
 
     def stream_reset(self, stream: Http2Lease, event: StreamReset) -> None:
         if event.remote:
@@ -275,10 +275,12 @@ class Http2Connection(Multiplexed[Http2Lease]):
     def finish(self, lease: Http2Lease, now: float, code: int) -> None:
         """The exchange is done with its stream; what is still open of it is reset."""
         if self.streams.pop(lease.number, None) is not None:
-            self.credit(lease)
-            if self.codec.queued(lease.number):
+            if lease.owed:
+                self.credit(lease)
+            if lease.bytes_out and self.codec.queued(lease.number):
                 self.outbox.flush()
-            lease.reset(code)
+            if not lease.over:
+                lease.reset(code)
         self.leased.discard(lease)
         if not self.leased:
             self.idle_since = now

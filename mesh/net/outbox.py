@@ -21,15 +21,15 @@ class Outbox:
     """Writes what `pull(limit)` gives (b"": nothing now) to `transport`, which it does not own.
 
     `flushed(now)` is called after every flush; `now` False: called between two passes of the scheduler, when tasks
-    must not be woken directly. `broken` turns True when the peer can no longer be written to; its reader learns why.
-    `error` is what `pull` raised, a bug: the connection is reset, and its reader should tell.
+    must not be woken directly. `kicked` is True while that call is due. `broken` turns True when the peer can no longer
+    be written to; its reader learns why. `error` is what `pull` raised, a bug: the connection is reset, and its reader
+    should tell.
     """
 
     __slots__ = (
         "_batch",
         "_blocked",
         "_flushed",
-        "_kicked",
         "_nursery",
         "_pull",
         "_token",
@@ -37,6 +37,7 @@ class Outbox:
         "_unblocked",
         "broken",
         "error",
+        "kicked",
     )
 
     def __init__(
@@ -53,7 +54,7 @@ class Outbox:
         self._batch = batch
         self._flushed = flushed
         self._token = trio.lowlevel.current_trio_token()
-        self._kicked = False
+        self.kicked = False
         self._blocked = False
         self._unblocked: trio.Event
         self.broken = False
@@ -63,8 +64,8 @@ class Outbox:
         """Something was queued: write it when this pass of the scheduler is over."""
         if self._batch is None:
             self.flush()
-        elif not self._kicked and not self._blocked:
-            self._kicked = True
+        elif not self.kicked and not self._blocked:
+            self.kicked = True
             self._batch.add(self)
 
     def flush(self) -> None:
@@ -74,7 +75,7 @@ class Outbox:
 
     def flush_nowait(self) -> None:
         """The batch's call, between two passes."""
-        self._kicked = False
+        self.kicked = False
         self._write()
         self._flushed(False)
 

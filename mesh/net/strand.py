@@ -105,17 +105,18 @@ def run_ready() -> None:
 async def become_task() -> None:
     """From here on the caller may wait for anything; nothing happens where it is a task already."""
     if current is not None:
-        await _yield(_PROMOTE)
+        await _promote()
 
 
 @types.coroutine
-def _yield(trap: object) -> Generator[object, None, None]:
-    yield trap
+def _promote() -> Generator[object, None, None]:
+    yield _PROMOTE
 
 
-async def park() -> None:
+@types.coroutine
+def park() -> Generator[object, None, None]:
     """Give up control of a strand until its `step` is called again."""
-    await _yield(PARK)
+    yield PARK
 
 
 async def _go_on(coroutine: Coroutine[Any, Any, None]) -> None:

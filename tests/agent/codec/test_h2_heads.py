@@ -382,3 +382,34 @@ def test_fields_that_cannot_be_sent(field: tuple[bytes, bytes]) -> None:
 def test_pseudo_headers_that_cannot_be_sent(about: dict[str, bytes]) -> None:
     with pytest.raises(ProtocolError, match="bad_field_to_send"):
         h2_heads.request_fields(outgoing(b"GET", **about))
+
+
+def test_fields_that_came_before_mean_the_same_again() -> None:
+    known: h2_heads.Known = {}
+    block = ((b"a", b"1"), (b"a", b"2"), (b"te", b"trailers"))
+    first, size = h2_heads.read_fields(block, Http2Limits(), known)
+    first.remove(b"a")  # what is done to one message is not done to the next
+    again, same = h2_heads.read_fields(tuple(block), Http2Limits(), known)
+    assert (again.items, again.index, same) == (list(block), {b"a": b"1, 2", b"te": b"trailers"}, size)
+    again.add(b"b", b"3")
+    assert b"b" not in h2_heads.read_fields(block, Http2Limits(), known)[0]
+    with pytest.raises(ProtocolError):
+        h2_heads.read_fields(((b"A", b"1"),), Http2Limits(), known)
+    assert len(known) == 1
+
+
+def test_what_is_remembered_of_a_peer_is_bounded() -> None:
+    known: h2_heads.Known = {}
+    for n in range(100):
+        h2_heads.read_fields(((b"x", b"%d" % n),), Http2Limits(), known)
+    h2_heads.read_fields(((b"large", b"x" * 2000),), Http2Limits(), known)
+    assert len(known) <= 16
+    assert all(len(fields[0][1]) < 1024 for fields in known)
+
+
+def test_a_hop_by_hop_field_is_dropped_however_often_its_name_was_seen() -> None:
+    for _ in range(2):
+        head = outgoing(b"GET", (b"connection", b"x"), (b"Accept", b"*/*"), (b"te", b"gzip"))
+        assert [name for name, _ in h2_heads.request_fields(head) if name[:1] != b":"] == [b"accept"]
+        with pytest.raises(ProtocolError):
+            h2_heads.read_fields([(b"connection", b"x")], Http2Limits())
