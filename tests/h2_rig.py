@@ -327,6 +327,16 @@ class Http2Peer:
         await self.send_head(stream, fields, end=end)
         return stream
 
+    async def ask_together(self, count: int) -> list[PeerStream]:
+        """So many GETs whose heads leave in one write, and their responses."""
+        streams = []
+        for _ in range(count):
+            number, self._next = self._next, self._next + 2
+            streams.append(self._stream(number))
+        fields = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"app")]
+        await self.send_frames(*(self.headers(stream.number, fields, end=True) for stream in streams))
+        return [await self.answer(stream) for stream in streams]
+
     async def ask(self, path: bytes = b"/", body: bytes = b"", **how: object) -> PeerStream:
         """One whole request and its response."""
         stream = await self.begin(path, end=not body, **how)  # type: ignore[arg-type]
@@ -339,6 +349,14 @@ class Http2Peer:
         await self.send_head(stream, [(b":status", b"%d" % status), *extra], end=not body)
         if body:
             await self.send_data(stream, body, end=True)
+
+    async def reply_together(self, streams: list[PeerStream], body: bytes) -> None:
+        """Whole responses with a small body, all in one write, whatever the windows."""
+        frames: list[h2.Frame] = []
+        for stream in streams:
+            frames.append(self.headers(stream.number, [(b":status", b"200")]))
+            frames.append(h2.DataFrame(stream.number, body, flags=["END_STREAM"]))
+        await self.send_frames(*frames)
 
 
 @asynccontextmanager
