@@ -9,6 +9,7 @@ stray_continuation, stream_closed, rapid_reset, control_flood, window_update_flo
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -21,6 +22,8 @@ _ACK: Final = 0x1
 _END_HEADERS: Final = 0x4
 _PADDED: Final = 0x8
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_STREAM: Final = 0x7FFFFFFF
+_frame_header: Final = struct.Struct(">BHBBI").unpack_from
 _MAX_FRAME: Final = 16384  # what our SETTINGS leave in force (RFC 9113 6.5.2)
 
 # A browser or a gRPC client cancels now and then; Envoy ends a connection at 500 streams of which half are reset
@@ -138,9 +141,8 @@ class FrameGate:
         position = self._left
         end = len(data)
         while end - position >= 9:
-            length = data[position] << 16 | data[position + 1] << 8 | data[position + 2]
-            kind = data[position + 3]
-            flags = data[position + 4]
+            high, low, kind, flags, stream = _frame_header(data, position)
+            length = high << 16 | low
             if length > _MAX_FRAME:
                 self.code = FRAME_SIZE_ERROR
                 return "frame_too_large"
@@ -149,18 +151,16 @@ class FrameGate:
                     return "first_frame_not_settings"
                 self._fresh = False
             if kind == _DATA:
-                if flags & _PADDED and length:
-                    if end - position < 10:
+                if flags & _PADDED or not length:
+                    if length and end - position < 10:
                         break  # the next byte says how much of it is padding
-                    self._note_padding(data, position, length)
-                nothing = not length or (flags & _PADDED and data[position + 9] + 1 >= length)
-                if nothing and not flags & _END_STREAM and not self._controls.spend():
-                    return self._calm("control_flood")
+                    nothing = not length or self._note_padding(stream & _STREAM, data[position + 9], length)
+                    if nothing and not flags & _END_STREAM and not self._controls.spend():
+                        return self._calm("control_flood")
             elif kind == _HEADERS and flags & _END_HEADERS and not self._server:
                 self.in_block = False
             elif kind in (_HEADERS, _CONTINUATION):
-                stream = int.from_bytes(data[position + 5 : position + 9], "big") & 0x7FFFFFFF
-                if reason := self._block(kind, flags, length, stream):
+                if reason := self._block(kind, flags, length, stream & _STREAM):
                     return reason
             elif kind == _RST:
                 if not self._resets.spend():
@@ -171,7 +171,7 @@ class FrameGate:
             elif not (flags & _ACK and kind in (_SETTINGS, _PING)):
                 if not self._controls.spend():
                     return self._calm("control_flood")
-                if kind == _PRIORITY and not any(data[position + 5 : position + 9]):
+                if kind == _PRIORITY and not stream:
                     return "priority_on_stream_0"
             position += 9 + length
         if position <= end:
@@ -181,9 +181,10 @@ class FrameGate:
             self._left = position - end
         return ""
 
-    def _note_padding(self, data: bytes, position: int, length: int) -> None:
-        stream = int.from_bytes(data[position + 5 : position + 9], "big") & 0x7FFFFFFF
-        self.padding.append((stream, min(length, data[position + 9] + 1)))
+    def _note_padding(self, stream: int, padding: int, length: int) -> bool:
+        """Whether a padded frame is all padding."""
+        self.padding.append((stream, min(length, padding + 1)))
+        return padding + 1 >= length
 
     def _block(self, kind: int, flags: int, length: int, stream: int) -> str:
         if kind == _HEADERS:
