@@ -25,7 +25,7 @@ class Settings(Struct, frozen=True):
     max_request_headers_kb: int = 60
     max_headers_count: int = 100
     max_connections: int = 100_000
-    max_concurrent_streams: int = 1024
+    max_concurrent_streams: int = 256
     """Requests at once on one HTTP/2 connection of a client."""
     initial_stream_window_size: int = 256 * 1024
     """Bytes that an HTTP/2 client may send ahead on a stream."""

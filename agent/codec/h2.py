@@ -237,7 +237,7 @@ class ReferenceConnection:
             self._reset(number, NO_ERROR)
         else:
             self._reset(number, PROTOCOL_ERROR)
-        self._charge()
+        self._charge(by_head=True)
 
     def _response(self, number: int, given: Any, events: list[Event], *, end: bool) -> None:
         stream = self._streams.get(number)
@@ -295,7 +295,7 @@ class ReferenceConnection:
         self._count("malformed_message")
         if known is not None:
             events.append(StreamReset(number, int(event.error_code), False, "malformed_message"))
-        self._charge()
+        self._charge(by_head=known is None and self._server)
 
     def _settings(self, events: list[Event]) -> None:
         remote = self._core.remote_settings
@@ -319,8 +319,8 @@ class ReferenceConnection:
         events.append(StreamReset(number, PROTOCOL_ERROR, False, reason))
         self._charge()
 
-    def _charge(self) -> None:
-        reason = self._gate.reset_forced()
+    def _charge(self, *, by_head: bool = False) -> None:
+        reason = self._gate.reset_forced(by_head=by_head)
         if reason and not self._closed:
             self._fail(reason, self._gate.code)
 

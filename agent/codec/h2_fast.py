@@ -27,6 +27,7 @@ from agent.codec.http2 import (
     ENHANCE_YOUR_CALM,
     NO_ERROR,
     PROTOCOL_ERROR,
+    REFUSED_STREAM,
     DataReceived,
     Event,
     GoAwayReceived,
@@ -206,7 +207,7 @@ class FastConnection:
             self._try_reset(number, NO_ERROR)
         else:
             self._try_reset(number, PROTOCOL_ERROR)
-        self._charge()
+        self._charge(by_head=True)
 
     def _response(self, number: int, fields: Sequence[Field], events: list[Event], *, end: bool) -> None:
         method = self._methods.get(number)
@@ -244,7 +245,7 @@ class FastConnection:
             self._count("malformed_message")
             if known is not None:
                 events.append(StreamReset(number, event.error_code, False, "malformed_message"))
-            self._charge()
+            self._charge(by_head=known is None and self._server and event.error_code != REFUSED_STREAM)
 
     def _rarer(self, event: ngh2.Event, events: list[Event]) -> None:
         if isinstance(event, ngh2.TrailersReceived):
@@ -285,8 +286,8 @@ class FastConnection:
                 self.failed = "protocol_error"
                 self._count("protocol_error")
 
-    def _charge(self) -> None:
-        reason = self._gate.reset_forced()
+    def _charge(self, *, by_head: bool = False) -> None:
+        reason = self._gate.reset_forced(by_head=by_head)
         if reason and not self.failed:
             self._fail(reason, self._gate.code)
 

@@ -29,6 +29,7 @@ _MAX_FRAME: Final = 16384  # what our SETTINGS leave in force (RFC 9113 6.5.2)
 # A browser or a gRPC client cancels now and then; Envoy ends a connection at 500 streams of which half are reset
 # within a second, nghttp2 after a burst of 1000 and 33 a second.
 _RESETS: Final = (400, 100.0)
+_BAD_HEAD: Final = 10.0  # resets: decoding and refusing a head is the dearest of them, and no client sends such heads
 # Pings, settings, priorities, empty data, unknown frames: Envoy queues 1000 answers, HAProxy counts glitches likewise.
 _CONTROLS: Final = (1000, 100.0)
 # Envoy allows 10 updates for each DATA frame sent; a frame of ours has 10 bytes at least.
@@ -51,9 +52,9 @@ class _Bucket:
         self._clock = clock
         self._then = clock()
 
-    def spend(self) -> bool:
-        """Take one; False when there is none. The clock is asked only when the bucket runs low."""
-        self.level -= 1.0
+    def spend(self, tokens: float = 1.0) -> bool:
+        """Take so many; False when there are none. The clock is asked only when the bucket runs low."""
+        self.level -= tokens
         if self.level >= 0.0:
             return True
         now = self._clock()
@@ -122,9 +123,10 @@ class FrameGate:
         """So many bytes went to the peer: it may answer them with window updates."""
         self._updates.level = min(self._updates.size, self._updates.level + size * _UPDATES_PER_BYTE)
 
-    def reset_forced(self) -> str:
-        """The peer made us reset a stream (CVE-2025-8671); a reason when it does that too often."""
-        if self._resets.spend():
+    def reset_forced(self, *, by_head: bool = False) -> str:
+        """The peer made us reset a stream (CVE-2025-8671), perhaps by a head that is none; a reason when it does that
+        too often."""
+        if self._resets.spend(_BAD_HEAD if by_head else 1.0):
             return ""
         return self._calm("rapid_reset")
 
