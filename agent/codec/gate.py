@@ -158,26 +158,27 @@ def is_host_port(data: bytes) -> bool:
 
 def parse_request(head: bytes, limits: Limits, read: FieldReader, counts: dict[str, int]) -> RequestHead:
     """The request whose complete head, empty line included, is `head`; raises ProtocolError."""
-    parts = head[: head.find(CRLF)].split(b" ")
-    if len(parts) == 3:
+    line = head[: head.find(CRLF)]
+    parts = line.split(b" ")
+    headers = read(head)
+    if len(parts) == 3 and headers is not None and len(headers.items) <= limits.max_fields:
         method, target, version = parts
         if method in _METHODS and target[:1] == b"/" and not target.translate(None, _TARGET) and version == b"HTTP/1.1":
             scheme, authority, path = b"http", None, target
         else:
-            check_partial(head, split_request_line)
+            check_bytes(line + CRLF)
+            method, target, version = split_request_line(line)
             scheme, authority, path = split_target(method, target)
-        headers = read(head)
-        if headers is not None and len(headers.items) <= limits.max_fields:
-            request = RequestHead.__new__(RequestHead)
-            request.method = method
-            request.target = target
-            request.headers = headers
-            request.version = version[5:]
-            request.scheme = scheme
-            request.path = path
-            request.size = len(head)
-            finish_request(request, authority, limits, counts)
-            return request
+        request = RequestHead.__new__(RequestHead)
+        request.method = method
+        request.target = target
+        request.headers = headers
+        request.version = version[5:]
+        request.scheme = scheme
+        request.path = path
+        request.size = len(head)
+        finish_request(request, authority, limits, counts)
+        return request
     diagnose_request(head, limits)
     raise ProtocolError(400, "bad_head")
 
@@ -192,7 +193,7 @@ def finish_request(request: RequestHead, authority: bytes | None, limits: Limits
     if host is None:
         if modern:
             raise ProtocolError(400, "missing_host")
-    elif not _HOST.fullmatch(host):
+    elif host not in _good_hosts and not _is_new_host(host):
         names = [name for name, _ in headers.items if name.lower() == b"host"]
         raise ProtocolError(400, "duplicate_host" if len(names) > 1 else "bad_host")
     if authority is None:
@@ -212,6 +213,21 @@ def finish_request(request: RequestHead, authority: bytes | None, limits: Limits
         request.upgrade = _upgrade_token(index.get(b"upgrade", b""))
     if limits.underscores != "allow":
         check_underscores(headers, limits, counts)
+
+
+_MOST_HOSTS: Final = 1024
+_good_hosts: set[bytes] = set()
+"""Hosts that were found good; it begins anew when it is full."""
+
+
+def _is_new_host(host: bytes) -> bool:
+    if not _HOST.fullmatch(host):
+        return False
+    if len(host) <= 255:
+        if len(_good_hosts) >= _MOST_HOSTS:
+            _good_hosts.clear()
+        _good_hosts.add(host)
+    return True
 
 
 _NO_OPTIONS: Final[frozenset[bytes]] = frozenset()

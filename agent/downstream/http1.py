@@ -241,7 +241,7 @@ async def serve_http1(downstream: Downstream, chain: config.HttpChain, dataplane
                 downstream.busy = False
                 idle = chain.idle_timeout or settings.connection_idle_timeout
                 downstream.deadline = dataplane.now + idle if idle else _NEVER
-                while (event := codec.next_event()) is None:
+                while not codec.buffered or (event := codec.next_event()) is None:
                     if not in_head and codec.buffered:
                         in_head = downstream.busy = True
                         if settings.request_headers_timeout:

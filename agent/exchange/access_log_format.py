@@ -57,7 +57,8 @@ DEFAULT_JSON: Final = {
 
 _OPERATOR = re.compile(r"%(?:(?P<name>[A-Z][A-Z0-9_]*)(?:\((?P<argument>[^()]*)\))?(?::(?P<length>\d+))?)?%")
 _UNSAFE = re.compile(r'[^\x20-\x7e]|["\\]')
-_PLAIN = bytes(set(range(0x20, 0x7F)) - set(b"\\"))
+_PLAIN = bytes(set(range(0x20, 0x7F)) - set(b'"\\'))
+_MOST_KEPT: Final = 4096
 _SHORT_ESCAPES = {"\n": r"\n", "\r": r"\r", "\t": r"\t", '"': r"\"", "\\": r"\\"}
 _GRPC_NAMES = (
     *("OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists"),
@@ -111,49 +112,80 @@ class AccessLog:
 
 
 class _StartTime:
-    """ISO-8601 UTC with milliseconds; the second's text is kept, as thousands of lines share it."""
+    """ISO-8601 UTC with milliseconds; the last text is kept, as many lines share it."""
 
-    __slots__ = ("_second", "_text")
+    __slots__ = ("_millisecond", "_second", "_text", "_whole")
 
     def __init__(self) -> None:
         self._second = -1
         self._text = ""
+        self._millisecond = -1
+        self._whole = ""
 
     def __call__(self, wall: float) -> str:
         milliseconds = int(wall * 1000 + 0.5)
-        second = milliseconds // 1000
-        if second != self._second:
-            self._second = second
-            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._text}.{milliseconds % 1000:03d}Z"
+        if milliseconds != self._millisecond:
+            second = milliseconds // 1000
+            if second != self._second:
+                self._second = second
+                self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._millisecond = milliseconds
+            self._whole = f"{self._text}.{milliseconds % 1000:03d}Z"
+        return self._whole
 
 
 def _default_line(escaping: Callable[[Record, float], bytes]) -> Callable[[Record, float], bytes]:
-    """Istio's default line in one expression; a line that holds anything to escape is left to `escaping`."""
+    """Istio's default line from pieces: what is of the proxy (outcome, addresses, names) repeats and is kept, escaped;
+    a line whose client wrote anything to escape is left to `escaping`."""
     start_time = _StartTime()
-    quotes = DEFAULT_FORMAT.count('"')
+    kept: dict[tuple[object, ...], tuple[bytes, bytes]] = {}
 
     def render(r: Record, wall_time: float) -> bytes:
+        written = (r.method, r.path, r.forwarded_for, r.user_agent, r.request_id, r.authority)
+        if b"".join(written).translate(None, _PLAIN):
+            return escaping(r, wall_time)
+        key = (
+            *(r.protocol, r.response_code, r.flags, r.details, r.termination_details, r.transport_failure),
+            *(r.upstream_host, r.cluster, r.upstream_local, r.downstream_local, r.downstream_remote),
+            *(r.server_name, r.route),
+        )
+        pieces = kept.get(key)
+        if pieces is None:
+            if len(kept) >= _MOST_KEPT:
+                kept.clear()
+            pieces = kept[key] = _pieces(r)
+        outcome, places = pieces
+        method, path, forwarded_for, user_agent, request_id, authority = written
         duration = r.end - r.start
         service_time = r.upstream_service_time
-        line = (
-            f'[{start_time(wall_time - duration)}] "{r.method.decode("latin-1") or "-"} '
-            f'{r.path.decode("latin-1") or "-"} {r.protocol or "-"}" {r.response_code} '
-            f"{','.join(r.flags) if r.flags else '-'} {r.details or '-'} {r.termination_details or '-'} "
-            f'"{r.transport_failure or "-"}" {r.bytes_received} {r.bytes_sent} {int(duration * 1000)} '
-            f'{"-" if service_time is None else service_time} "{r.forwarded_for.decode("latin-1") or "-"}" '
-            f'"{r.user_agent.decode("latin-1") or "-"}" "{r.request_id.decode("latin-1") or "-"}" '
-            f'"{r.authority.decode("latin-1") or "-"}" "{r.upstream_host or "-"}" {r.cluster or "-"} '
-            f"{r.upstream_local or '-'} {r.downstream_local or '-'} {r.downstream_remote or '-'} "
-            f"{r.server_name or '-'} {r.route or '-'}"
+        return b'[%b] "%b %b %b %d %d %d %b "%b" "%b" "%b" "%b" %b' % (
+            start_time(wall_time - duration).encode(),
+            method or b"-",
+            path or b"-",
+            outcome,
+            r.bytes_received,
+            r.bytes_sent,
+            int(duration * 1000),
+            b"-" if service_time is None else b"%d" % service_time,
+            forwarded_for or b"-",
+            user_agent or b"-",
+            request_id or b"-",
+            authority or b"-",
+            places,
         )
-        if line.isascii():
-            data = line.encode()
-            if data.count(b'"') == quotes and not data.translate(None, _PLAIN):
-                return data + b"\n"
-        return escaping(r, wall_time)
 
     return render
+
+
+def _pieces(r: Record) -> tuple[bytes, bytes]:
+    """What is of the proxy in the middle and at the end of the default line."""
+    outcome = (
+        f'{escape(r.protocol)}" {r.response_code} {escape(",".join(r.flags))} {escape(r.details)} '
+        f'{escape(r.termination_details)} "{escape(r.transport_failure)}"'
+    )
+    names = (r.cluster, r.upstream_local, r.downstream_local, r.downstream_remote, r.server_name, r.route)
+    places = f'"{escape(r.upstream_host)}" {" ".join(map(escape, names))}\n'
+    return outcome.encode(), places.encode()
 
 
 def _compile_text(format: str, not_served: list[str]) -> Callable[[Record, float], bytes]:

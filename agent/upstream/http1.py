@@ -93,8 +93,7 @@ class Http1Connection:
         codec = self.codec
         try:
             while True:
-                event = codec.next_event()
-                if event is not None:
+                if codec.buffered and (event := codec.next_event()) is not None:
                     assert isinstance(event, ResponseHead)
                     return event
                 data = await self.transport.receive()

@@ -107,7 +107,7 @@ class TlsTransport:
                 except ssl.SSLError as exc:
                     raise trio.BrokenResourceError(f"TLS: {exc.reason or exc}") from exc
                 else:
-                    self._more = self._in.pending > 0 or self._object.pending() > 0
+                    self._more = self._in.pending > 0  # a read takes a whole record
                     if not data:
                         self._ended = self._more = True
                     return data
@@ -124,10 +124,14 @@ class TlsTransport:
         await self.inner.send(self._out.read())
 
     def _encrypt(self, data: bytes) -> None:
-        view = memoryview(data)
+        if not data:
+            return
         try:
-            while view:
-                view = view[self._object.write(view) :]
+            written = self._object.write(data)
+            if written < len(data):
+                view = memoryview(data)[written:]
+                while view:
+                    view = view[self._object.write(view) :]
         except ssl.SSLError as exc:
             raise trio.BrokenResourceError(f"TLS: {exc.reason or exc}") from exc
 

@@ -1,4 +1,4 @@
-"""python -m tests.bench [--quick] [--only gateway,sidecar,http2,grpc,tcp,push,rss] [--write] [--against-itself]"""
+"""python -m tests.bench [--quick] [--only PARTS] [--rounds N] [--write] [--against-itself]; PARTS are in `PARTS`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from tests.bench import certificates, envoy, ours, programs, push, rss, table
+from tests.bench import certificates, connections, envoy, ours, programs, push, rss, table
 from tests.bench.bulk import start_sink
 from tests.bench.load import LoadError
 from tests.bench.measure import Plan, compare
@@ -17,7 +17,7 @@ from tests.bench.process import Died
 from tests.bench.subject import Subject, ending
 from tests.bench.upstream import start_app
 
-COMPARED = ("gateway", "sidecar", "http2", "grpc", "tcp")
+COMPARED = ("gateway", "sidecar", "connections", "http2", "grpc", "tcp")
 HTTP2 = ("http2", "grpc")
 PARTS = (*COMPARED, "push", "rss")
 DOCUMENT = programs.ROOT / "docs" / "performance.md"
@@ -99,6 +99,8 @@ def _compare(part: str, binary: str, plan: Plan, folder: Path, *, itself: bool) 
                 made.append(replace(_envoy(part, binary, again, ports), name="Envoy again"))
             else:
                 made.append(_ours(part, folder, ports))
+            if part == "connections":
+                return connections.compare(made, rounds=plan.rounds, seconds=plan.burst / 2)
             reference, own = compare(made, plan, folder)
         finally:
             with ending(*made):
@@ -109,7 +111,7 @@ def _compare(part: str, binary: str, plan: Plan, folder: Path, *, itself: bool) 
 def _ours(part: str, folder: Path, ports: list[int]) -> Subject:
     if part in HTTP2:
         return ours.gateway(folder, *ports, http2=True, grpc=part == "grpc")
-    return {"gateway": ours.gateway, "sidecar": ours.sidecars, "tcp": ours.relay}[part](folder, *ports)
+    return {"gateway": ours.gateway, "tcp": ours.relay}.get(part, ours.sidecars)(folder, *ports)
 
 
 def _envoy(part: str, binary: str, folder: Path, ports: list[int]) -> Subject:

@@ -28,8 +28,13 @@ class Certificates:
 
 def make(folder: Path) -> Certificates:
     """A root and two leaves, valid for a day."""
+    root, root_key = pki.make_root("bench", now=datetime.now(UTC).timestamp(), lifetime=_DAY)
+    return issue(folder, root, root_key)
+
+
+def issue(folder: Path, root: bytes, root_key: bytes) -> Certificates:
+    """Two leaves under a root that is there."""
     now = datetime.now(UTC).timestamp()
-    root, root_key = pki.make_root("bench", now=now, lifetime=_DAY)
     issuer = pki.Issuer(root, root_key)
     made = Certificates(folder, "spiffe://cluster.local/ns/default/sa/server")
     made.root.write_bytes(root)

@@ -77,7 +77,8 @@ def sidecars(binary: str, folder: Path, app_port: int, certificates: Certificate
     programs = (_start(binary, "envoy-inbound", far, folder), _start(binary, "envoy-outbound", near, folder))
     programs[0].accepts(inbound)
     programs[1].accepts(outbound)
-    return Subject("Envoy", Target(outbound, "app:8080", proxy=True), programs, programs)
+    target = Target(outbound, "app:8080", proxy=True)
+    return Subject("Envoy", target, programs, programs, inbound=inbound, certificates=certificates)
 
 
 def relay(binary: str, folder: Path, app_port: int, sink_port: int) -> Subject:

@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from tests.bench import programs
+from tests.bench import certificates, programs
 from tests.bench.load import Target
 from tests.bench.process import Program, free_port
 from tests.bench.subject import Subject
@@ -35,7 +35,7 @@ def sidecars(folder: Path, app_port: int) -> Subject:
         mesh = undo.enter_context(LocalPilot(folder, mesh_objects()))
         server = mesh.sidecar("app", app_port, service_account="server", access_log=True)
         undo.callback(server.stop)
-        server.ready_line()
+        inbound = int(server.ready_line()["inbound"].rpartition(":")[2])
         client = mesh.sidecar("client", free_port(), service_account="client", access_log=True)
         undo.callback(client.stop)
         proxy = client.ready_line()["http_proxy"]
@@ -43,7 +43,11 @@ def sidecars(folder: Path, app_port: int) -> Subject:
     port = urllib.parse.urlsplit(proxy).port
     assert port is not None
     target = Target(port, "app:8080", proxy=True)
-    return Subject("Trioweave", target, (server, client), (mesh.program, server, client))
+    leaves = folder / "ours-leaves"
+    leaves.mkdir(exist_ok=True)
+    trusted = certificates.issue(leaves, *((mesh.state / f"root-{part}.pem").read_bytes() for part in ("cert", "key")))
+    running = (mesh.program, server, client)
+    return Subject("Trioweave", target, (server, client), running, inbound=inbound, certificates=trusted)
 
 
 def relay(folder: Path, app_port: int, sink_port: int) -> Subject:

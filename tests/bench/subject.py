@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tests.bench.certificates import Certificates
 from tests.bench.load import Target
 from tests.bench.process import Program, cpu_seconds, rss_bytes
 
@@ -14,13 +15,17 @@ from tests.bench.process import Program, cpu_seconds, rss_bytes
 class Subject:
     """`measured` are the proxies (both of a sidecar path); `running` all that must be ended.
 
-    `bulk` is a port by which bytes go to the sink of `tests/bench/bulk.py`; 0 where nothing is poured."""
+    `bulk` is a port by which bytes go to the sink of `tests/bench/bulk.py`; 0 where nothing is poured. `inbound` is the
+    mTLS port of a sidecar path's server side, the first of `measured`; `certificates` are of a client that it trusts.
+    """
 
     name: str
     target: Target
     measured: tuple[Program, ...]
     running: tuple[Program, ...]
     bulk: int = 0
+    inbound: int = 0
+    certificates: Certificates | None = None
 
     def cpu_seconds(self) -> float:
         return sum(cpu_seconds(program.pid) for program in self.measured)
