@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import trio
 
 from mesh.net.batch import WriteBatch
 from mesh.net.tcp import Transport
+
+_RECORD: Final = 16384  # no read gives more than one record holds (RFC 8446 5.1); room for more would be made in vain
 
 
 class TlsTransport:
@@ -98,7 +100,7 @@ class TlsTransport:
         while True:
             if self._more:
                 try:
-                    data = self._object.read(65536)
+                    data = self._object.read(_RECORD)
                 except ssl.SSLWantReadError:
                     self._more = False
                 except ssl.SSLZeroReturnError:
@@ -185,7 +187,7 @@ class TlsTransport:
         saved = [self._pushed] if self._pushed else []
         while self._more and not self._ended:
             try:
-                saved.append(self._object.read(65536))
+                saved.append(self._object.read(_RECORD))
                 self._ended = not saved[-1]
             except ssl.SSLZeroReturnError:
                 self._ended = True
