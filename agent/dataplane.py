@@ -29,7 +29,6 @@ from mesh.net.splice import Pipes
 from mesh.net.tcp import Transport
 
 if TYPE_CHECKING:
-    from agent.exchange.access_log import AccessLogWriter
     from agent.exchange.stats import Stats
     from agent.plan import Plan
     from mesh.telemetry.log import Logger
@@ -50,6 +49,12 @@ class Identity(Protocol):
 
     def client_context_for(self, alpn: tuple[str, ...]) -> ssl.SSLContext:
         """The client's context with another list of ALPN names."""
+
+
+class LineSink(Protocol):
+    """Where lines of the access log go; `write` never blocks."""
+
+    def write(self, line: bytes) -> None: ...
 
 
 class Cuttable(Protocol):
@@ -234,7 +239,7 @@ class Dataplane:
         self.exchanges: set[ClientSide] = set()
         """Client sides of exchanges under way; HTTP/1 connections keep theirs from one exchange to the next."""
         self.draining = False
-        self.access_log: AccessLogWriter | None = None
+        self.access_log: LineSink | None = None
         self.format_access_log: Callable[[Record, float], bytes] | None = None
 
     def http_date(self) -> bytes:

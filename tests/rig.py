@@ -444,7 +444,7 @@ class Serving:
         )
         self.dataplane.identity = identity
         self.dataplane.plan = Plan(config.Snapshot(), {}, {})
-        self.dataplane.access_log = self.access_log  # type: ignore[assignment]
+        self.dataplane.access_log = self.access_log
         self.dataplane.format_access_log = self.access_log.format
         self.listeners: Listeners
         self.nursery: trio.Nursery

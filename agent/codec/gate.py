@@ -169,14 +169,7 @@ def parse_request(head: bytes, limits: Limits, read: FieldReader, counts: dict[s
             check_bytes(line + CRLF)
             method, target, version = split_request_line(line)
             scheme, authority, path = split_target(method, target)
-        request = RequestHead.__new__(RequestHead)
-        request.method = method
-        request.target = target
-        request.headers = headers
-        request.version = version[5:]
-        request.scheme = scheme
-        request.path = path
-        request.size = len(head)
+        request = RequestHead(method, target, headers, version=version[5:], scheme=scheme, path=path, size=len(head))
         finish_request(request, authority, limits, counts)
         return request
     diagnose_request(head, limits)

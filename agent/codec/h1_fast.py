@@ -32,7 +32,7 @@ _known: dict[bytes, Known] = {}
 
 def read_fields(head: bytes) -> Headers | None:
     """The fields of a complete head; None when a line is not a field, bytes that may not stand in one included."""
-    headers = Headers.__new__(Headers)
+    headers = Headers()
     items: list[tuple[bytes, bytes]] = []
     index: dict[bytes, bytes] = {}
     headers.items = items

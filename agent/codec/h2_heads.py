@@ -71,16 +71,8 @@ def read_request(
         raise ProtocolError(400, "bad_method")
     index = headers.index
     authority = _authority(pseudo, headers)
-    request = RequestHead.__new__(RequestHead)
-    request.method = method
-    request.headers = headers
-    request.version = b"2"
-    request.authority = authority
-    request.content_length = 0 if end else CHUNKED
-    request.keep_alive = True
-    request.expect_continue = False
-    request.upgrade = None
-    request.size = size
+    length = 0 if end else CHUNKED
+    request = RequestHead(method, b"", headers, version=b"2", authority=authority, content_length=length, size=size)
     if method != b"CONNECT":
         request.path, request.scheme = _path_and_scheme(pseudo, method)
         if len(pseudo) > 4 and b":protocol" in pseudo:
@@ -218,15 +210,7 @@ def read_response(
         raise ProtocolError(400, "end_of_interim")
     if limits.underscores != "allow":
         check_underscores(headers, limits, counts)
-    response = ResponseHead.__new__(ResponseHead)
-    response.status = status
-    response.headers = headers
-    response.reason = b""
-    response.version = b"2"
-    response.content_length = length
-    response.keep_alive = True
-    response.size = size
-    return response
+    return ResponseHead(status, headers, version=b"2", content_length=length, size=size)
 
 
 def read_fields(fields: Sequence[Field], limits: Http2Limits, known: Known | None = None) -> tuple[Headers, int]:
@@ -246,7 +230,7 @@ def read_fields(fields: Sequence[Field], limits: Http2Limits, known: Known | Non
                 known.clear()
             known[fields] = headers.copy(), size
         return headers, size
-    headers = Headers.__new__(Headers)
+    headers = Headers()
     headers.items = before.items.copy()
     headers.index = before.index.copy()
     return headers, size
@@ -274,7 +258,7 @@ def _judge_fields(fields: Sequence[Field], limits: Http2Limits) -> tuple[Headers
         or (b"\t" in text and _BLANK_AT_EDGE(text) is not None)
     ):
         raise ProtocolError(400, "bad_field_value")
-    headers = Headers.__new__(Headers)
+    headers = Headers()
     headers.index = index = dict(fields)
     headers.items = list(fields)
     if len(index) != count:

@@ -67,7 +67,7 @@ class Headers:
 
     def copy(self) -> Headers:
         """An independent copy."""
-        twin = Headers.__new__(Headers)
+        twin = Headers()
         twin.items = self.items.copy()
         twin.index = self.index.copy()
         return twin

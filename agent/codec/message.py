@@ -56,7 +56,7 @@ class RequestHead:
         version: bytes = b"1.1",
         scheme: bytes = b"http",
         authority: bytes = b"",
-        path: bytes = b"",
+        path: bytes | None = None,
         content_length: int = 0,
         keep_alive: bool = True,
         expect_continue: bool = False,
@@ -69,7 +69,7 @@ class RequestHead:
         self.version = version
         self.scheme = scheme
         self.authority = authority
-        self.path = path or target
+        self.path = target if path is None else path
         self.content_length = content_length
         self.keep_alive = keep_alive
         self.expect_continue = expect_continue

@@ -66,6 +66,7 @@ class RetryPolicy:
     __slots__ = (
         "_connect",
         "_on",
+        "_policy",
         "_refused",
         "_reset",
         "attempts",
@@ -80,6 +81,7 @@ class RetryPolicy:
     )
 
     def __init__(self, policy: config.RetryPolicy) -> None:
+        self._policy = policy
         self.attempts = policy.attempts
         self.per_try_timeout = policy.per_try_timeout
         self.backoff_base = policy.backoff_base
@@ -144,9 +146,7 @@ class RetryPolicy:
 
     def widened(self, headers: Headers) -> RetryPolicy:
         """A copy with the conditions and limits of a request's control headers."""
-        twin = RetryPolicy.__new__(RetryPolicy)
-        for slot in RetryPolicy.__slots__:
-            setattr(twin, slot, getattr(self, slot))
+        twin = RetryPolicy(self._policy)
         twin._add(_words(headers.index.get(_RETRY_ON)) + _words(headers.index.get(_GRPC_ON)))
         twin.codes |= frozenset(int(word) for word in _words(headers.index.get(_CODES)) if word.isdigit())
         twin.header_names += tuple(word.lower().encode() for word in _words(headers.index.get(_HEADER_NAMES)))
