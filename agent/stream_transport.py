@@ -24,7 +24,7 @@ class Ends(Protocol):
     def reset(self) -> None: ...
 
 
-class StreamTransport:
+class StreamTransport(Transport):
     """`under` is the connection that the stream is part of. `close` resets what is still open of the stream."""
 
     def __init__(self, stream: Ends, under: Transport) -> None:

@@ -10,7 +10,7 @@ from agent.codec.gate import FieldReader
 from agent.codec.h1_client import ClientConnection
 from agent.codec.h1_server import ServerConnection
 from agent.codec.http2 import Http2, Http2Limits
-from agent.codec.message import Http1Client, Http1Server, Limits
+from agent.codec.message import Limits
 
 ENGINES: Final = ("auto", "fast", "reference")
 """Values of `engine`: the fast one where the library that it needs is installed, or one of the two."""
@@ -22,12 +22,12 @@ _HTTP2: Final = {
 }
 
 
-def http1_server(limits: Limits, engine: str = "auto") -> Http1Server:
+def http1_server(limits: Limits, engine: str = "auto") -> ServerConnection:
     """A codec for the server side of one connection. Raises ValueError for an engine that is not in ENGINES."""
     return ServerConnection(limits, _reader(engine, "read_request_fields"))
 
 
-def http1_client(limits: Limits, engine: str = "auto") -> Http1Client:
+def http1_client(limits: Limits, engine: str = "auto") -> ClientConnection:
     """A codec for the client side of one connection. Raises ValueError for an engine that is not in ENGINES."""
     return ClientConnection(limits, _reader(engine, "read_response_fields"))
 

@@ -33,7 +33,12 @@ _MAX_INTERIM: Final = 32
 
 
 class ClientConnection(MessageReader[ResponseHead]):
-    """Implements `agent.codec.message.Http1Client`; `read` is the engine."""
+    """Client side of one connection: one request at a time out, its response in; `read` is the engine.
+
+    `next_event` gives informational ResponseHeads (100..199 but 101), then the final head, data, End.
+    `reusable` is True when request and response are complete and both sides keep the connection alive.
+    `counts` tells by reason what was dropped or tolerated (`junk_after_response`, …).
+    """
 
     __slots__ = ("_interim", "_left_to_send", "_method", "_persistent", "_read", "_sending", "_upgrade", "reusable")
 

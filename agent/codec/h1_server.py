@@ -23,7 +23,17 @@ _DROP_NOT_UPGRADE: Final = frozenset((b"transfer-encoding", b"connection"))
 
 
 class ServerConnection(MessageReader[RequestHead]):
-    """Implements `agent.codec.message.Http1Server`; `read` is the engine."""
+    """Server side of one connection; `read` is the engine.
+
+    Cycle: feed bytes with `receive_data`, drain `next_event` until it gives None. Write one response with `send_head`,
+    `send_data`, `send_end`; then `start_next()` returns True when the connection may carry another request, whose
+    events (already received ones included) follow. Events of a pipelined request are not given out before it. Every
+    method raises ProtocolError on the peer's faults; after one, only `send_head`, `send_data` and `send_end` of a final
+    response are allowed and the connection must close.
+
+    `must_close` is True once this connection cannot carry another exchange (Connection: close, HTTP/1.0, error, EOF).
+    `counts` tells by reason what was dropped or tolerated (`underscore_field_dropped`, …).
+    """
 
     __slots__ = ("_left_to_send", "_read", "_request", "_sending", "_tunnel", "must_close")
 
@@ -61,7 +71,13 @@ class ServerConnection(MessageReader[RequestHead]):
         self.must_close = True
 
     def send_head(self, head: ResponseHead) -> bytes:
-        """Encode an informational or final head; see `Http1Server.send_head`."""
+        """Encode an informational (1xx, not 101) or final head.
+
+        The body is framed by `head.content_length`; None takes the field `content-length`, else chunked. An HTTP/1.0
+        client gets a body of unknown length until the connection closes. HEAD, 204, 304 and CONNECT 2xx get none.
+        `transfer-encoding` and `connection` of the head are replaced by what the codec decides; `head.keep_alive`
+        False adds `connection: close`. A 101 is a final head and needs a request with `upgrade`.
+        """
         status = head.status
         request = self._request
         if status < 200 and status != 101:

@@ -36,6 +36,7 @@ from agent.codec.http2 import (
     Event,
     GoAwayReceived,
     HeadReceived,
+    Http2,
     Http2Limits,
     PongReceived,
     SettingsReceived,
@@ -70,8 +71,8 @@ class _Stream:
         self.ending: bool | list[Field] = False
 
 
-class ReferenceConnection:
-    """Implements `agent.codec.http2.Http2`."""
+class ReferenceConnection(Http2):
+    """The engine `reference`."""
 
     def __init__(self, limits: Http2Limits, clock: Callable[[], float], *, server: bool) -> None:
         self._limits = limits

@@ -32,6 +32,7 @@ from agent.codec.http2 import (
     Event,
     GoAwayReceived,
     HeadReceived,
+    Http2,
     Http2Limits,
     PongReceived,
     SettingsReceived,
@@ -50,8 +51,8 @@ _PIECE: Final = 4 * 1024  # a body that ends within so much leaves in one frame,
 _TAKE_TURNS: Final = ngh2.Priority(urgency=3, incremental=True)
 
 
-class FastConnection:
-    """Implements `agent.codec.http2.Http2`."""
+class FastConnection(Http2):
+    """The engine `fast`."""
 
     __slots__ = (
         "_closed",

@@ -6,7 +6,8 @@ the gate in front of both, so that they refuse the same things for the same reas
 
 from __future__ import annotations
 
-from typing import Final, Protocol, TypeAlias
+from abc import ABC, abstractmethod
+from typing import Final, TypeAlias
 
 from agent.codec.headers import Headers
 from agent.codec.message import Limits, RequestHead, ResponseHead
@@ -144,7 +145,7 @@ Event: TypeAlias = (
 )
 
 
-class Http2(Protocol):
+class Http2(ABC):
     """One connection. Preface and SETTINGS are queued from the start. Nothing here raises for what the peer does.
 
     After `failed` is set the connection is dead: write what `data_to_send` still gives (a GOAWAY) and close.
@@ -166,44 +167,57 @@ class Http2(Protocol):
     """Whether the peer takes extended CONNECT (client role). As a server, we always say that we do."""
 
     @property
+    @abstractmethod
     def in_head(self) -> bool:
         """Whether a header block has begun and not ended; the peer must not take forever."""
 
+    @abstractmethod
     def receive_data(self, data: bytes) -> list[Event]:
         """Take bytes from the peer; what they say. May queue bytes to send (acks, RST_STREAM, GOAWAY)."""
 
+    @abstractmethod
     def data_to_send(self, limit: int) -> bytes:
         """About `limit` bytes at most of what the windows let through, round robin over the streams; b"": nothing."""
 
+    @abstractmethod
     def open_stream(self, head: RequestHead, *, end: bool) -> int:
         """Client: begin a request; the stream's number, or 0 when no further stream can ever be opened here.
 
         `head.upgrade` set: an extended CONNECT of that protocol. The driver keeps count of `max_streams`.
         """
 
+    @abstractmethod
     def send_head(self, stream_id: int, head: ResponseHead, *, end: bool) -> None:
         """Server: an informational (1xx) or the final head."""
 
+    @abstractmethod
     def send_data(self, stream_id: int, data: bytes, *, end: bool = False) -> None:
         """Queue body data, whatever the window: the driver waits until `queued` is small before it queues more."""
 
+    @abstractmethod
     def send_end(self, stream_id: int, trailers: Headers | None = None) -> None:
         """End our side."""
 
+    @abstractmethod
     def queued(self, stream_id: int) -> int:
         """Bytes of body queued and not yet given out by `data_to_send`; 0 for a stream that is gone."""
 
+    @abstractmethod
     def consume(self, stream_id: int, credit: int) -> None:
         """Data was passed on: let the peer send as much again (on the connection only, when the stream has ended)."""
 
+    @abstractmethod
     def reset(self, stream_id: int, code: int) -> None:
         """RST_STREAM; what is queued for it is dropped. No event comes of it."""
 
+    @abstractmethod
     def ping(self, payload: bytes) -> None:
         """Ask for a PongReceived; 8 bytes."""
 
+    @abstractmethod
     def announce_shutdown(self) -> None:
         """Server: GOAWAY with 2^31-1 and NO_ERROR: please open no more streams (RFC 9113 6.8)."""
 
+    @abstractmethod
     def goaway(self, code: int = NO_ERROR) -> None:
         """GOAWAY with the last stream that was given out; later streams are refused. Open ones go on."""

@@ -1,4 +1,4 @@
-"""The messages that codecs make and take, and the interface of an HTTP/1 codec.
+"""The messages that codecs make and take.
 
 Events are a head object, `bytes` for body data, and an `End`; `None` means that more input is needed.
 Heads are mutable and made once per message. No I/O, no Trio.
@@ -6,7 +6,7 @@ Heads are mutable and made once per message. No I/O, no Trio.
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Final
 
 from agent.codec.headers import Headers
 
@@ -127,72 +127,3 @@ class Limits:
         self.max_head_bytes = max_head_bytes
         self.max_fields = max_fields
         self.underscores = underscores  # allow | reject | drop
-
-
-class Http1Server(Protocol):
-    """Server side of one connection: requests in, responses out.
-
-    Cycle: feed bytes with `receive_data` (b"" is EOF), drain `next_event` until it gives None. Write one
-    response with `send_head`, `send_data`, `send_end`; then `start_next()` returns True when the connection
-    may carry another request, whose events (already received ones included) follow. Events of a pipelined
-    request are not given out before `start_next`. Every method is synchronous and raises ProtocolError on
-    the peer's faults; after one, only `send_head/send_data/send_end` of a final response are allowed and
-    the connection must close.
-    """
-
-    must_close: bool
-    """True once this connection cannot carry another exchange (Connection: close, HTTP/1.0, error, EOF)."""
-
-    counts: dict[str, int]
-    """What was dropped or tolerated on this connection, by reason (`underscore_field_dropped`, …)."""
-
-    @property
-    def buffered(self) -> int:
-        """Bytes received and not given out yet; a driver stops reading while this is large."""
-
-    def receive_data(self, data: bytes) -> None: ...
-    def next_event(self) -> RequestHead | bytes | End | None: ...
-    def send_head(self, head: ResponseHead) -> bytes:
-        """Encode an informational (1xx, not 101) or final head.
-
-        The body is framed by `head.content_length`; None takes the field `content-length`, else chunked. An HTTP/1.0
-        client gets a body of unknown length until the connection closes. HEAD, 204, 304 and CONNECT 2xx get none.
-        `transfer-encoding` and `connection` of the head are replaced by what the codec decides; `head.keep_alive`
-        False adds `connection: close`. A 101 is a final head and needs a request with `upgrade`.
-        """
-
-    def send_data(self, data: bytes) -> bytes: ...
-    def send_end(self, trailers: Headers | None = None) -> bytes: ...
-    def start_next(self) -> bool: ...
-    def take_unread(self) -> bytes:
-        """After an upgrade or CONNECT was accepted: the bytes received behind the head."""
-
-
-class Http1Client(Protocol):
-    """Client side of one connection: one request at a time out, its response in.
-
-    `next_event` gives informational ResponseHeads (100..199 but 101), then the final head, data, End.
-    """
-
-    reusable: bool
-    """True when request and response are complete and both sides keep the connection alive."""
-
-    counts: dict[str, int]
-    """What was dropped or tolerated on this connection, by reason (`junk_after_response`, …)."""
-
-    @property
-    def buffered(self) -> int:
-        """Bytes received and not given out yet; a driver stops reading while this is large."""
-
-    def send_head(self, head: RequestHead) -> bytes:
-        """Encode `method path version` and the fields; frames by head.content_length (0, n, CHUNKED)."""
-
-    def send_data(self, data: bytes) -> bytes: ...
-    def send_end(self, trailers: Headers | None = None) -> bytes: ...
-    def receive_data(self, data: bytes) -> None: ...
-    def next_event(self) -> ResponseHead | bytes | End | None: ...
-    def start_next(self) -> bool:
-        """Make ready for the next request; False (and no change) unless `reusable`."""
-
-    def take_unread(self) -> bytes:
-        """Bytes received behind the end of the response: the tunnel's first ones after 101, else the peer's fault."""

@@ -11,8 +11,9 @@ from typing import Final
 import trio
 
 from agent.codec import http1_server
+from agent.codec.h1_server import ServerConnection
 from agent.codec.headers import Headers
-from agent.codec.message import END, End, Http1Server, ProtocolError, RequestHead, ResponseHead
+from agent.codec.message import END, End, ProtocolError, RequestHead, ResponseHead
 from agent.codec.message import Limits as CodecLimits
 from agent.dataplane import Cuttable, Dataplane, Downstream, Tries
 from agent.exchange import faults, reply
@@ -58,7 +59,7 @@ class Http1Stream:
     )
 
     def __init__(
-        self, downstream: Downstream, chain: config.HttpChain, codec: Http1Server, dataplane: Dataplane
+        self, downstream: Downstream, chain: config.HttpChain, codec: ServerConnection, dataplane: Dataplane
     ) -> None:
         self.downstream = downstream
         self._dataplane = dataplane
@@ -282,7 +283,7 @@ async def serve_http1(downstream: Downstream, chain: config.HttpChain, dataplane
         await _linger(downstream)
 
 
-async def _answer_late(stream: Http1Stream, codec: Http1Server, dataplane: Dataplane) -> bool:
+async def _answer_late(stream: Http1Stream, codec: ServerConnection, dataplane: Dataplane) -> bool:
     """End an exchange that the sweeper cut; its record is written. True: an answer went out, so linger."""
     status, reason = stream.lateness
     dataplane.stats.refused("http1", reason)
@@ -293,7 +294,7 @@ async def _answer_late(stream: Http1Stream, codec: Http1Server, dataplane: Datap
     return await _send_last(stream, codec, head, body) > 0
 
 
-async def _send_last(stream: Http1Stream, codec: Http1Server, head: ResponseHead, body: bytes) -> int:
+async def _send_last(stream: Http1Stream, codec: ServerConnection, head: ResponseHead, body: bytes) -> int:
     """Send the connection's last answer; the bytes that went out, 0 when the client takes none."""
     try:
         data = codec.send_head(head) + (codec.send_data(body) if body else b"") + codec.send_end()
@@ -304,7 +305,7 @@ async def _send_last(stream: Http1Stream, codec: Http1Server, head: ResponseHead
     return len(data)
 
 
-async def _refuse(stream: Http1Stream, codec: Http1Server, dataplane: Dataplane, status: int, reason: str) -> bool:
+async def _refuse(stream: Http1Stream, codec: ServerConnection, dataplane: Dataplane, status: int, reason: str) -> bool:
     """Answer a connection whose bytes make no request. True: an answer went out, so linger."""
     if stream.started and not stream.complete:
         return False

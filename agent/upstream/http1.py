@@ -9,7 +9,8 @@ from typing import Any
 
 import trio
 
-from agent.codec.message import END, End, Http1Client, ProtocolError, RequestHead, ResponseHead
+from agent.codec.h1_client import ClientConnection
+from agent.codec.message import END, End, ProtocolError, RequestHead, ResponseHead
 from agent.exchange import faults
 from agent.upstream.endpoint import Endpoint
 from mesh.net.tcp import Transport
@@ -37,7 +38,9 @@ class Http1Connection:
         "writing",
     )
 
-    def __init__(self, transport: Transport, codec: Http1Client, endpoint: Endpoint, pool: Any, now: float) -> None:
+    def __init__(
+        self, transport: Transport, codec: ClientConnection, endpoint: Endpoint, pool: Any, now: float
+    ) -> None:
         self.transport = transport
         self.codec = codec
         self.endpoint = endpoint

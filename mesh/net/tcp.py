@@ -11,8 +11,9 @@ import errno
 import os
 import socket
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 from trio.lowlevel import checkpoint, notify_closing, wait_readable, wait_writable
@@ -39,59 +40,70 @@ _NEWCOMER_FAULTS: Final = frozenset(
 )
 
 
-class Transport(Protocol):
+class Transport(ABC):
     """A byte stream with half-close. One reader and one writer at a time.
 
     Methods raise trio.BrokenResourceError when the peer or the network broke it and
     trio.ClosedResourceError after `close`.
     """
 
+    __slots__ = ("local", "remote")
+
+    local: str
+    """Own address, host:port."""
+    remote: str
+    """Peer's address, host:port."""
+
+    @abstractmethod
     async def receive(self) -> bytes:
         """At least one byte, or b"" at end of stream."""
 
+    @abstractmethod
     async def send(self, data: bytes) -> None:
         """Hand all of `data` to the transport."""
 
+    @abstractmethod
     def send_nowait(self, data: bytes) -> bool:
         """Write what the socket takes at once. False: the rest is kept, and `drain` must end before the next write."""
 
+    @abstractmethod
     async def drain(self) -> None:
         """Write what `send_nowait` kept, as the socket takes it."""
 
+    @abstractmethod
     async def send_eof(self) -> None:
         """Tell the peer that no more is coming."""
 
+    @abstractmethod
     def batch_writes(self, batch: WriteBatch) -> None:
         """Let small writes wait for the end of the scheduler's pass; their errors show at the next call."""
 
+    @abstractmethod
     def unread(self, data: bytes) -> None:
         """Put bytes back: the next `receive` gives them first."""
 
+    @abstractmethod
     def close(self) -> None:
         """Close now; a waiting reader or writer gets ClosedResourceError."""
 
+    @abstractmethod
     def reset(self) -> None:
         """Close with a reset, so that a peer cannot take a truncated message for a whole one."""
 
+    @abstractmethod
     def peer_gone(self) -> bool:
         """True when the peer has closed or reset and nothing is left to read; never blocks."""
 
+    @abstractmethod
     def quiet(self) -> bool:
         """True while nothing at all has arrived unread, neither bytes nor the end; never blocks."""
 
+    @abstractmethod
     def peer_finished(self) -> bool:
         """True when the peer has closed or reset, whatever is still unread; never blocks."""
 
-    @property
-    def local(self) -> str:
-        """Own address, host:port."""
 
-    @property
-    def remote(self) -> str:
-        """Peer's address, host:port."""
-
-
-class TcpTransport:
+class TcpTransport(Transport):
     """A connected, non-blocking TCP socket; owns it."""
 
     __slots__ = (
@@ -105,9 +117,7 @@ class TcpTransport:
         "_recv",
         "_send",
         "_watch",
-        "local",
         "on_close",
-        "remote",
         "sock",
     )
 

@@ -18,10 +18,10 @@ from mesh.net.tcp import Transport
 _RECORD: Final = 16384  # no read gives more than one record holds (RFC 8446 5.1); room for more would be made in vain
 
 
-class TlsTransport:
+class TlsTransport(Transport):
     """A TLS session on top of `inner`, which it owns. Call `handshake` first, under a deadline."""
 
-    __slots__ = ("_ended", "_in", "_more", "_object", "_out", "_pushed", "inner", "local", "on_close", "remote")
+    __slots__ = ("_ended", "_in", "_more", "_object", "_out", "_pushed", "inner", "on_close")
 
     def __init__(
         self,

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from agent.codec import http1_client, http1_server
+from agent.codec.h1_client import ClientConnection
 from agent.codec.headers import Headers
-from agent.codec.message import End, Http1Client, Limits, ProtocolError, RequestHead, ResponseHead
+from agent.codec.message import End, Limits, ProtocolError, RequestHead, ResponseHead
 
 LIMITS = Limits(underscores="reject")
 
@@ -195,7 +196,7 @@ def test_request(case: dict[str, Any], engine: str, cut: str) -> None:
 
 def ask(
     case: dict[str, Any], engine: str, cut: str
-) -> tuple[Http1Client, ResponseHead | None, bytes, ProtocolError | None, bool]:
+) -> tuple[ClientConnection, ResponseHead | None, bytes, ProtocolError | None, bool]:
     request = RequestHead(b"GET", b"/", Headers([(b"Host", b"mesh.test")]))
     if "request_b64" in case:
         server = http1_server(LIMITS, engine)

@@ -1,8 +1,9 @@
 import pytest
 
 from agent.codec import http1_client
+from agent.codec.h1_client import ClientConnection
 from agent.codec.headers import Headers
-from agent.codec.message import CHUNKED, END, End, Http1Client, Limits, ProtocolError, RequestHead, ResponseHead
+from agent.codec.message import CHUNKED, END, End, Limits, ProtocolError, RequestHead, ResponseHead
 
 HOST = [(b"Host", b"a")]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
@@ -10,14 +11,14 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 both = pytest.mark.parametrize("engine", ["fast", "reference"])
 
 
-def asking(engine: str = "auto", method: bytes = b"GET", **head: object) -> Http1Client:
+def asking(engine: str = "auto", method: bytes = b"GET", **head: object) -> ClientConnection:
     codec = http1_client(Limits(), engine)
     codec.send_head(RequestHead(method, b"/", Headers(HOST), **head))  # type: ignore[arg-type]
     codec.send_end()
     return codec
 
 
-def events(codec: Http1Client, data: bytes) -> list[object]:
+def events(codec: ClientConnection, data: bytes) -> list[object]:
     codec.receive_data(data)
     seen: list[object] = []
     while (event := codec.next_event()) is not None:

@@ -1,8 +1,9 @@
 import pytest
 
 from agent.codec import http1_server
+from agent.codec.h1_server import ServerConnection
 from agent.codec.headers import Headers
-from agent.codec.message import CHUNKED, END, Http1Server, Limits, ProtocolError, RequestHead, ResponseHead
+from agent.codec.message import CHUNKED, END, Limits, ProtocolError, RequestHead, ResponseHead
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 WEBSOCKET = b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n"
@@ -10,7 +11,7 @@ WEBSOCKET = b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: Web
 both = pytest.mark.parametrize("engine", ["fast", "reference"])
 
 
-def serving(stream: bytes, engine: str = "auto") -> tuple[Http1Server, RequestHead]:
+def serving(stream: bytes, engine: str = "auto") -> tuple[ServerConnection, RequestHead]:
     codec = http1_server(Limits(), engine)
     codec.receive_data(stream)
     head = codec.next_event()
@@ -20,7 +21,7 @@ def serving(stream: bytes, engine: str = "auto") -> tuple[Http1Server, RequestHe
     return codec, head
 
 
-def answer(codec: Http1Server, status: int = 200, body: bytes = b"", **head: object) -> bytes:
+def answer(codec: ServerConnection, status: int = 200, body: bytes = b"", **head: object) -> bytes:
     fields = head.pop("headers", Headers())
     assert isinstance(fields, Headers)
     out = codec.send_head(ResponseHead(status, fields, **head))  # type: ignore[arg-type]

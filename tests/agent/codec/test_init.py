@@ -1,13 +1,15 @@
 import pytest
 
 from agent.codec import ENGINES, http1_client, http1_server
-from agent.codec.message import Http1Client, Http1Server, Limits
+from agent.codec.h1_client import ClientConnection
+from agent.codec.h1_server import ServerConnection
+from agent.codec.message import Limits
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_every_engine_serves_both_roles(engine: str) -> None:
-    server: Http1Server = http1_server(Limits(), engine)
-    client: Http1Client = http1_client(Limits(), engine)
+    server: ServerConnection = http1_server(Limits(), engine)
+    client: ClientConnection = http1_client(Limits(), engine)
     assert server.next_event() is None
     assert client.next_event() is None
 
