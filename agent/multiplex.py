@@ -193,16 +193,14 @@ class Multiplexed(Generic[Stream]):
         """
         while data := await self._receive():
             with Pass():
-                events: list[Any] = self.codec.receive_data(data)  # told apart by type, for there are many
-                for event in events:
-                    kind = type(event)
-                    if kind is DataReceived:
+                for event in self.codec.receive_data(data):
+                    if isinstance(event, DataReceived):
                         stream = self.streams.get(event.stream_id)
                         if stream is not None:
                             stream.put_data(event.data, event.credit, end=event.end)
                         else:  # whom it was for has gone
                             self.codec.consume(event.stream_id, event.credit)
-                    elif kind is HeadReceived:
+                    elif isinstance(event, HeadReceived):
                         self.head_received(event)
                     else:
                         self._dispatch(event)

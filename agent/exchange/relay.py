@@ -2,57 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import trio
 
 from agent.codec.headers import Headers
-from agent.codec.message import END, End, RequestHead, ResponseHead
-from agent.dataplane import Cuttable, Downstream, Tries
-from agent.exchange.record import Record
+from agent.codec.message import End
 from agent.upstream.connections import Lease
-from mesh import config
 from mesh.net.strand import become_task
-from mesh.net.tcp import Transport
+
+if TYPE_CHECKING:
+    from agent.downstream.http1 import Http1Stream
+    from agent.downstream.http2 import Http2Stream
 
 _PATIENCE: Final = 0.25  # seconds without a byte, after which a body is sent on as it comes
 
 
-class Stream(Protocol):
-    """The downstream's side of one exchange, whatever its protocol."""
-
-    downstream: Downstream
-    chain: config.HttpChain
-    head: RequestHead
-    started: bool
-    complete: bool
-    bytes_in: int
-    bytes_out: int
-    tunnelled: bool
-    attempt: Cuttable | None
-    record: Record | None
-    forward: Tries | None
-    busy_since: float
-    client_gone: bool
-
-    @property
-    def timed_out(self) -> bool: ...
-
-    @property
-    def request_done(self) -> bool: ...
-    @property
-    def can_end(self) -> bool: ...
-    @property
-    def lateness(self) -> tuple[int, str]: ...
-    def next_event(self) -> bytes | End | None: ...
-    async def fill(self) -> None: ...
-    def write_head(self, head: ResponseHead) -> None: ...
-    def write_data(self, data: bytes) -> None: ...
-    def write_end(self, end: End = END) -> None: ...
-    async def flush(self) -> None: ...
-    def abandon(self) -> None: ...
-    def close(self) -> None: ...
-    def tunnel(self) -> Transport: ...
+Stream: TypeAlias = "Http1Stream | Http2Stream"
+"""The downstream's side of one exchange, whatever its protocol."""
 
 
 class RequestBody:

@@ -54,7 +54,7 @@ class Counter:
 
     def __init__(self, labels: str) -> None:
         self.labels = labels
-        self.value: float = 0
+        self.value: float = 0.0
 
     def inc(self, n: float = 1) -> None:
         self.value += n
@@ -70,7 +70,7 @@ class Gauge:
 
     def __init__(self, labels: str) -> None:
         self.labels = labels
-        self._value: float = 0
+        self._value: float = 0.0
         self._callback: Callable[[], float] | None = None
 
     @property
@@ -104,7 +104,7 @@ class Histogram:
         self._bounds = bounds
         self._les = les
         self.counts = [0] * len(les)
-        self.sum: float = 0
+        self.sum: float = 0.0
 
     @property
     def count(self) -> int:
