@@ -2,12 +2,13 @@
 
 Which modules, and how, stands in pyproject.toml under `tool.hatch.build.targets.wheel.hooks.custom`. Everything is made
 below `build/` and packed from there, so the tree stays as it is and an editable install never finds a compiled module.
-A second build compiles again only what has changed.
+A second build gives to the C compiler only what has changed.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ def compiled(modules: list[str], target: Path, opt_level: str, *, separate: bool
     from setuptools import Distribution
     from setuptools.command.build_ext import build_ext
 
+    # mypyc's cache does not notice that the list has changed, and its code is wrong then; the C compiler's objects stay.
+    shutil.rmtree(target / "mypy", ignore_errors=True)
     target.mkdir(parents=True, exist_ok=True)
     extensions = mypycify(
         [f"--cache-dir={target / 'mypy'}", *modules],
