@@ -40,7 +40,7 @@ def compiled(modules: list[str], target: Path, opt_level: str, *, separate: bool
     from setuptools import Distribution
     from setuptools.command.build_ext import build_ext
 
-    # mypyc's cache does not notice that the list has changed, and its code is wrong then; the C compiler's objects stay.
+    # mypyc's cache does not notice that the list has changed, and its code is wrong then. The compiler's objects stay.
     shutil.rmtree(target / "mypy", ignore_errors=True)
     target.mkdir(parents=True, exist_ok=True)
     extensions = mypycify(
