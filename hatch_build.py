@@ -2,7 +2,7 @@
 
 Which modules, and how, stands in pyproject.toml under `tool.hatch.build.targets.wheel.hooks.custom`. Everything is made
 below `build/` and packed from there, so the tree stays as it is and an editable install never finds a compiled module.
-A second build gives to the C compiler only what has changed.
+Modules that did not change since the last build are not given to the C compiler again.
 """
 
 from __future__ import annotations
