@@ -19,6 +19,7 @@ from agent.route.regex import compile_full
 from agent.task_tree import exchanges_report, tree_report
 from agent.upstream.cluster import Cluster
 from mesh import config
+from mesh.build import build
 from mesh.errors import MeshError
 from mesh.feed.node import Node
 from mesh.net.http import Request, Response
@@ -125,7 +126,7 @@ class Admin:
             "/logging": ("POST", "levels; ?level=LEVEL or ?COMPONENT=LEVEL or ?paths=A:LEVEL,B:LEVEL", self._logging),
             "/quitquitquit": ("POST", "drain and exit", self._quit),
             "/ready": ("GET", "LIVE with 200, or the state with 503", self._ready),
-            "/server_info": ("GET", "version, state, uptime, node", self._server_info),
+            "/server_info": ("GET", "version, build, state, uptime, node", self._server_info),
             "/stats": ("GET", "statistics; ?filter=RE&usedonly&format=text|json|prometheus", self._stats),
             "/stats/prometheus": ("GET", "statistics for Prometheus", self._prometheus),
             "/tasks": (
@@ -174,6 +175,7 @@ class Admin:
         return _json(
             {
                 "version": node.agent_version,
+                "build": build(),
                 "state": self._agent.state,
                 "uptime_current_epoch": f"{seconds}s",
                 "node": node,

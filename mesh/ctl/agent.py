@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from mesh import __version__
+from mesh.build import build
 from mesh.ctl.groups import unwrapped
 from mesh.errors import MeshError
 from mesh.feed.node import Node, is_health_check
@@ -74,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"mesh-agent {__version__}")
+    parser.add_argument("--version", action="version", version=f"mesh-agent {__version__} ({build()})")
     roles = parser.add_subparsers(dest="role", required=True, metavar="sidecar|gateway")
     sidecar = _role(roles, "sidecar", "beside one service: takes its traffic in and out")
     sidecar.add_argument("--service", required=True, metavar="NAME", help="name of the service")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 import msgspec
@@ -19,6 +19,7 @@ import trio
 from msgspec import Struct
 
 from mesh.net.tcp import TcpListener, listen
+from mesh.workers.borrowed import BorrowedListener
 
 _WAIT = 10.0  # seconds for the parent's answer; it answers at once or is gone
 
@@ -205,24 +206,10 @@ class Borrower:
             raise OSError(told.code, os.strerror(told.code))
         sock = socket.socket(fileno=descriptors[0])
         sock.setblocking(False)
-        return _Borrowed(sock, self._release, Release(name, address, port))
+        return BorrowedListener(sock, partial(self._release, Release(name, address, port)))
 
     def _release(self, done: Release) -> None:
         try:
             self._sock.sendall(_line(done))
         except OSError:
             return  # the parent is gone, and its copy with it
-
-
-class _Borrowed(TcpListener):
-    __slots__ = ("_done", "_tell")
-
-    def __init__(self, sock: socket.socket, tell: Callable[[Release], None], done: Release) -> None:
-        super().__init__(sock)
-        self._tell = tell
-        self._done = done
-
-    def close(self) -> None:
-        if not self._closed:
-            super().close()
-            self._tell(self._done)

@@ -16,6 +16,7 @@ from agent.dataplane import ClientSide, Downstream
 from agent.upstream.cluster import Cluster
 from agent.upstream.stats import ClusterStats
 from mesh import config
+from mesh.build import build
 from mesh.errors import ConfigError
 from mesh.feed.node import Node
 from mesh.net.http import Request, Response, serve_http
@@ -190,7 +191,8 @@ async def test_clusters_and_listeners_and_certs(agent: FakeAgent) -> None:
 
 async def test_server_info_tells_version_and_uptime(agent: FakeAgent) -> None:
     info = await read(agent, "/server_info")
-    assert (info["version"], info["state"], info["uptime_current_epoch"]) == ("0.1.0", "LIVE", "12s")
+    assert (info["version"], info["build"], info["state"]) == ("0.1.0", build(), "LIVE")
+    assert info["uptime_current_epoch"] == "12s"
 
 
 async def test_explain_passes_the_request_on(agent: FakeAgent) -> None:

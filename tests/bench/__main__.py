@@ -1,4 +1,4 @@
-"""python -m tests.bench [--quick] [--only PARTS] [--rounds N] [--write] [--against-itself]; PARTS are in `PARTS`."""
+"""python -m tests.bench [--pure] [--quick] [--only PARTS] [--rounds N] [--write] [--against-itself]: see --help."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Ours and Envoy on the same work.")
     parser.add_argument("--quick", action="store_true", help="a few seconds a point: to see that it runs")
     parser.add_argument("--only", default=",".join(PARTS), help=f"some of {','.join(PARTS)}")
+    parser.add_argument("--pure", action="store_true", help="our sources as they are, not the compiled build")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/performance.md")
     parser.add_argument("--rounds", type=int, help="rounds of turns")
     parser.add_argument("--against-itself", action="store_true", help="Envoy in both places: the noise of a ratio")
@@ -38,7 +39,8 @@ def main() -> int:
     if arguments.rounds:
         plan = replace(plan, rounds=arguments.rounds)
     try:
-        text = run(parts, plan, quick=arguments.quick, itself=arguments.against_itself)
+        build = programs.use(programs.PURE_BIN if arguments.pure else programs.COMPILED_BIN)
+        text = run(parts, plan, f"Trioweave, {build}", quick=arguments.quick, itself=arguments.against_itself)
     except programs.Missing as exc:
         print(exc, file=sys.stderr)
         return 2
@@ -51,19 +53,19 @@ def main() -> int:
     return 0
 
 
-def run(parts: list[str], plan: Plan, *, quick: bool, itself: bool) -> str:
-    """Run the parts in order, printing as they end; returns the Markdown."""
+def run(parts: list[str], plan: Plan, name: str, *, quick: bool, itself: bool) -> str:
+    """Run the parts in order, printing as they end; returns the Markdown, where ours is called `name`."""
     compared = [part for part in parts if part in COMPARED]
     binary = None
     if compared:
         programs.require_debian(tuple(programs.DEBIAN))
         binary = programs.require_envoy()
-    with tempfile.TemporaryDirectory(prefix="mesh-bench-") as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(prefix="mesh-bench-") as place:
+        folder = Path(place)
         lines = [table.machine(binary, plan), ""] if compared else []
         print("\n".join(lines), flush=True)
         if compared and binary:
-            rows = table.head("Envoy", "Envoy again" if itself else "Trioweave")
+            rows = table.head("Envoy", "Envoy again" if itself else name)
             print("\n".join(rows), flush=True)
             for part in compared:
                 made = _compare(part, binary, plan, folder, itself=itself)
@@ -76,7 +78,7 @@ def run(parts: list[str], plan: Plan, *, quick: bool, itself: bool) -> str:
         if "rss" in parts:
             own.append(rss.measure(folder, idle=5.0 if quick else 30.0))
         if own:
-            own = ["| quantity | figure | aim |", "|---|--:|--:|", *own]
+            own = [f"| quantity | {name} | aim |", "|---|--:|--:|", *own]
             print("\n" + "\n".join(own), flush=True)
     return "\n".join([*lines, *own])
 

@@ -6,6 +6,7 @@ Envoy comes as a wheel into .bench/ of its own; wrk, h2load and HAProxy are Debi
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVOY_VENV = ROOT / ".bench"
+COMPILED_BIN = ENVOY_VENV / "compiled" / "bin"  # what `make bench` installs the compiled wheel into
+PURE_BIN = Path(sys.executable).parent  # scripts of the editable install, which runs the sources
 DEBIAN = {"wrk": "wrk", "h2load": "nghttp2-client", "haproxy": "haproxy"}
+
+_scripts = PURE_BIN
 
 
 class Missing(Exception):
@@ -69,9 +74,20 @@ def version(command: list[str]) -> str:
     return lines[0].strip() if lines else "?"
 
 
+def use(folder: Path) -> str:
+    """From now on take our scripts from `folder`; gives the build that they are: pure or compiled. Raises Missing."""
+    global _scripts
+    _scripts = folder
+    told = version([ours("mesh-agent"), "--version"])
+    found = re.search(r"\((pure|compiled)\)$", told)
+    if found is None:
+        raise Missing(f"{folder}/mesh-agent does not tell its build but says: {told}")
+    return found[1]
+
+
 def ours(script: str) -> str:
-    """Path of one of our scripts, beside the interpreter that runs the bench."""
-    path = Path(sys.executable).parent / script
+    """Path of one of our scripts: beside the interpreter that runs, unless `use` said otherwise. Raises Missing."""
+    path = _scripts / script
     if not path.exists():
         raise Missing(f"{path} is not there: run `make bench`, which installs it")
     return str(path)
