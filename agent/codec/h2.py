@@ -436,21 +436,26 @@ class ReferenceConnection:
                 self._ended(stream_id, _US)
 
     def send_data(self, stream_id: int, data: bytes, *, end: bool = False) -> None:
-        stream = self._streams.get(stream_id)
-        if stream is None or self._closed:
+        stream = self._sending(stream_id)
+        if stream is None:
             return
         if data:
             stream.waiting.append(data)
             stream.queued += len(data)
-        stream.ending = stream.ending or end
+        stream.ending = end
         self._queue(stream_id)
 
     def send_end(self, stream_id: int, trailers: Headers | None = None) -> None:
         fields = trailer_fields(trailers) if trailers is not None else []
-        stream = self._streams.get(stream_id)
-        if stream is not None and not self._closed:
+        stream = self._sending(stream_id)
+        if stream is not None:
             stream.ending = fields or True
             self._queue(stream_id)
+
+    def _sending(self, number: int) -> _Stream | None:
+        """The stream, if our side of it has not ended."""
+        stream = self._streams.get(number)
+        return None if self._closed or stream is None or stream.ending or stream.ended & _US else stream
 
     def queued(self, stream_id: int) -> int:
         stream = self._streams.get(stream_id)
