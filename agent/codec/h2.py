@@ -49,6 +49,7 @@ _MAX_INTERIM: Final = 32
 _DEFAULT_STREAMS: Final = 100  # until the peer's SETTINGS have come
 _HEADERS, _RST_STREAM, _WINDOW_UPDATE = 1, 3, 8
 _ENCODER_TABLE: Final = 4096
+_INITIAL_WINDOW: Final = 65535  # of a connection: no setting makes it smaller (RFC 9113 6.9.2)
 _NO_LIMIT: Final = 2**31 - 1
 _PEER: Final = 1
 _US: Final = 2
@@ -102,7 +103,8 @@ class ReferenceConnection:
         self._core.decoder.max_header_list_size = 4 * limits.max_head_bytes + 64 * 1024
         client, mine = h2.connection.ConnectionState.CLIENT_OPEN, h2.connection.ConnectionState.SERVER_OPEN
         self._open_state = mine if server else client
-        self._core.increment_flow_control_window(limits.connection_window - 65535)
+        if limits.connection_window > _INITIAL_WINDOW:
+            self._core.increment_flow_control_window(limits.connection_window - _INITIAL_WINDOW)
         self._streams: dict[int, _Stream] = {}
         self._ready: deque[int] = deque()
         """Streams with something to send, in the order of their turns."""
