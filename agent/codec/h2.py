@@ -16,6 +16,7 @@ import h2.events
 import h2.exceptions
 import h2.settings
 
+from agent.codec.h2_frames import HEADERS, RST_STREAM, WINDOW_UPDATE, FrameCutter, goaway, stream_of
 from agent.codec.h2_gate import FrameGate
 from agent.codec.h2_heads import (
     Field,
@@ -44,10 +45,8 @@ from agent.codec.http2 import (
 )
 from agent.codec.message import CHUNKED, ProtocolError, RequestHead, ResponseHead
 
-_PREFACE: Final = 24
 _MAX_INTERIM: Final = 32
 _DEFAULT_STREAMS: Final = 100  # until the peer's SETTINGS have come
-_HEADERS, _RST_STREAM, _WINDOW_UPDATE = 1, 3, 8
 _ENCODER_TABLE: Final = 4096
 _INITIAL_WINDOW: Final = 65535  # of a connection: no setting makes it smaller (RFC 9113 6.9.2)
 _NO_LIMIT: Final = 2**31 - 1
@@ -108,8 +107,7 @@ class ReferenceConnection:
         self._streams: dict[int, _Stream] = {}
         self._ready: deque[int] = deque()
         """Streams with something to send, in the order of their turns."""
-        self._in = b""
-        self._preface = _PREFACE if server else 0
+        self._cutter = FrameCutter(preface=server)
         self._out = b""
         self._closed = False
         self._gone = False  # the peer takes no new streams
@@ -136,7 +134,8 @@ class ReferenceConnection:
             self._fail(reason, self._gate.code)
             return events
         self._gate.padding.clear()  # h2 counts it among what it asks back
-        for piece in self._split(data):
+        # frame by frame: where one is refused, h2 forgets what those before it in the same bytes have said
+        for piece in self._cutter.cut(data):
             if not self._receive(piece, events):
                 break
         return events
@@ -145,7 +144,7 @@ class ReferenceConnection:
         if self._is_idle(piece):
             self._fail("protocol_error", PROTOCOL_ERROR)
             return False
-        if piece[3] == _WINDOW_UPDATE and len(piece) == 13:  # h2 does not ignore the reserved bit there
+        if piece[3] == WINDOW_UPDATE and len(piece) == 13:  # h2 does not ignore the reserved bit there
             piece = piece[:9] + bytes((piece[9] & 0x7F,)) + piece[10:]
         try:
             given = self._core.receive_data(piece)
@@ -163,29 +162,10 @@ class ReferenceConnection:
 
     def _is_idle(self, piece: bytes) -> bool:
         """Whether the frame is for a stream that nobody has begun, and h2 would not mind (RFC 9113 5.1)."""
-        number = int.from_bytes(piece[5:9], "big") & 0x7FFFFFFF
+        number = stream_of(piece)
         if self._server:
-            return piece[3] == _RST_STREAM and number > self._core.highest_inbound_stream_id
-        return piece[3] in (_RST_STREAM, _HEADERS) and (
-            not number & 1 or number > self._core.highest_outbound_stream_id
-        )
-
-    def _split(self, data: bytes) -> list[bytes]:
-        """Frame by frame: where one is refused, h2 forgets what those before it in the same bytes have said."""
-        data = self._in + data
-        pieces = []
-        position = 0
-        if self._preface and len(data) >= self._preface:
-            pieces.append(data[: self._preface])
-            position, self._preface = self._preface, 0
-        while not self._preface and len(data) - position >= 9:
-            end = position + 9 + int.from_bytes(data[position : position + 3], "big")
-            if end > len(data):
-                break
-            pieces.append(data[position:end])
-            position = end
-        self._in = data[position:]
-        return pieces
+            return piece[3] == RST_STREAM and number > self._core.highest_inbound_stream_id
+        return piece[3] in (RST_STREAM, HEADERS) and (not number & 1 or number > self._core.highest_outbound_stream_id)
 
     def _take(self, event: Any, events: list[Event]) -> None:
         if isinstance(event, h2.events.RequestReceived):
@@ -336,8 +316,7 @@ class ReferenceConnection:
         self.failed = reason
         self._count(reason)
         self._closed = True
-        goaway = self._highest.to_bytes(4, "big") + code.to_bytes(4, "big")
-        self._out += b"\0\0\x08\x07\0\0\0\0\0" + goaway
+        self._out += goaway(self._highest, code)
 
     def _count(self, reason: str) -> None:
         self.counts[reason] = self.counts.get(reason, 0) + 1
@@ -491,13 +470,13 @@ class ReferenceConnection:
     def announce_shutdown(self) -> None:
         if not self._closed:
             self._out += self._core.data_to_send()
-            self._out += b"\0\0\x08\x07\0\0\0\0\0" + b"\x7f\xff\xff\xff" + b"\0\0\0\0"
+            self._out += goaway(_NO_LIMIT, NO_ERROR)
 
     def goaway(self, code: int = NO_ERROR) -> None:
         if not self._closed:
             self._refusing = True
             self._out += self._core.data_to_send()
-            self._out += b"\0\0\x08\x07\0\0\0\0\0" + self._highest.to_bytes(4, "big") + code.to_bytes(4, "big")
+            self._out += goaway(self._highest, code)
 
 
 def _pairs(given: Any) -> Sequence[Field]:
