@@ -15,6 +15,7 @@ import h2.connection
 import h2.events
 import h2.exceptions
 import h2.settings
+import hpack.exceptions
 
 from agent.codec.h2_frames import HEADERS, RST_STREAM, WINDOW_UPDATE, FrameCutter, goaway, stream_of
 from agent.codec.h2_gate import FrameGate
@@ -29,6 +30,7 @@ from agent.codec.h2_heads import (
 )
 from agent.codec.headers import Headers
 from agent.codec.http2 import (
+    COMPRESSION_ERROR,
     ENHANCE_YOUR_CALM,
     NO_ERROR,
     PROTOCOL_ERROR,
@@ -152,7 +154,7 @@ class ReferenceConnection:
             self._break("head_flood", ENHANCE_YOUR_CALM)
             return False
         except h2.exceptions.ProtocolError as error:
-            self._break("protocol_error", int(getattr(error, "error_code", PROTOCOL_ERROR)) or PROTOCOL_ERROR)
+            self._break("protocol_error", _code_of(error))
             return False
         for event in given:
             if not self._closed:
@@ -477,6 +479,12 @@ class ReferenceConnection:
             self._refusing = True
             self._out += self._core.data_to_send()
             self._out += goaway(self._highest, code)
+
+
+def _code_of(error: h2.exceptions.ProtocolError) -> int:
+    if isinstance(error.__cause__, hpack.exceptions.HPACKError):
+        return COMPRESSION_ERROR  # to h2 any protocol error (RFC 9113 4.3)
+    return int(error.error_code) or PROTOCOL_ERROR
 
 
 def _pairs(given: Any) -> Sequence[Field]:
