@@ -15,7 +15,9 @@ import h2.connection
 import h2.events
 import h2.exceptions
 import h2.settings
+import hpack.exceptions
 
+from agent.codec.h2_frames import HEADERS, RST_STREAM, WINDOW_UPDATE, FrameCutter, goaway, stream_of
 from agent.codec.h2_gate import FrameGate
 from agent.codec.h2_heads import (
     Field,
@@ -28,6 +30,7 @@ from agent.codec.h2_heads import (
 )
 from agent.codec.headers import Headers
 from agent.codec.http2 import (
+    COMPRESSION_ERROR,
     ENHANCE_YOUR_CALM,
     NO_ERROR,
     PROTOCOL_ERROR,
@@ -45,11 +48,10 @@ from agent.codec.http2 import (
 )
 from agent.codec.message import CHUNKED, ProtocolError, RequestHead, ResponseHead
 
-_PREFACE: Final = 24
 _MAX_INTERIM: Final = 32
 _DEFAULT_STREAMS: Final = 100  # until the peer's SETTINGS have come
-_HEADERS, _RST_STREAM, _WINDOW_UPDATE = 1, 3, 8
 _ENCODER_TABLE: Final = 4096
+_INITIAL_WINDOW: Final = 65535  # of a connection: no setting makes it smaller (RFC 9113 6.9.2)
 _NO_LIMIT: Final = 2**31 - 1
 _PEER: Final = 1
 _US: Final = 2
@@ -103,12 +105,12 @@ class ReferenceConnection(Http2):
         self._core.decoder.max_header_list_size = 4 * limits.max_head_bytes + 64 * 1024
         client, mine = h2.connection.ConnectionState.CLIENT_OPEN, h2.connection.ConnectionState.SERVER_OPEN
         self._open_state = mine if server else client
-        self._core.increment_flow_control_window(limits.connection_window - 65535)
+        if limits.connection_window > _INITIAL_WINDOW:
+            self._core.increment_flow_control_window(limits.connection_window - _INITIAL_WINDOW)
         self._streams: dict[int, _Stream] = {}
         self._ready: deque[int] = deque()
         """Streams with something to send, in the order of their turns."""
-        self._in = b""
-        self._preface = _PREFACE if server else 0
+        self._cutter = FrameCutter(preface=server)
         self._out = b""
         self._closed = False
         self._gone = False  # the peer takes no new streams
@@ -135,7 +137,8 @@ class ReferenceConnection(Http2):
             self._fail(reason, self._gate.code)
             return events
         self._gate.padding.clear()  # h2 counts it among what it asks back
-        for piece in self._split(data):
+        # frame by frame: where one is refused, h2 forgets what those before it in the same bytes have said
+        for piece in self._cutter.cut(data):
             if not self._receive(piece, events):
                 break
         return events
@@ -144,7 +147,7 @@ class ReferenceConnection(Http2):
         if self._is_idle(piece):
             self._fail("protocol_error", PROTOCOL_ERROR)
             return False
-        if piece[3] == _WINDOW_UPDATE and len(piece) == 13:  # h2 does not ignore the reserved bit there
+        if piece[3] == WINDOW_UPDATE and len(piece) == 13:  # h2 does not ignore the reserved bit there
             piece = piece[:9] + bytes((piece[9] & 0x7F,)) + piece[10:]
         try:
             given = self._core.receive_data(piece)
@@ -152,7 +155,7 @@ class ReferenceConnection(Http2):
             self._break("head_flood", ENHANCE_YOUR_CALM)
             return False
         except h2.exceptions.ProtocolError as error:
-            self._break("protocol_error", int(getattr(error, "error_code", PROTOCOL_ERROR)) or PROTOCOL_ERROR)
+            self._break("protocol_error", _code_of(error))
             return False
         for event in given:
             if not self._closed:
@@ -162,29 +165,10 @@ class ReferenceConnection(Http2):
 
     def _is_idle(self, piece: bytes) -> bool:
         """Whether the frame is for a stream that nobody has begun, and h2 would not mind (RFC 9113 5.1)."""
-        number = int.from_bytes(piece[5:9], "big") & 0x7FFFFFFF
+        number = stream_of(piece)
         if self._server:
-            return piece[3] == _RST_STREAM and number > self._core.highest_inbound_stream_id
-        return piece[3] in (_RST_STREAM, _HEADERS) and (
-            not number & 1 or number > self._core.highest_outbound_stream_id
-        )
-
-    def _split(self, data: bytes) -> list[bytes]:
-        """Frame by frame: where one is refused, h2 forgets what those before it in the same bytes have said."""
-        data = self._in + data
-        pieces = []
-        position = 0
-        if self._preface and len(data) >= self._preface:
-            pieces.append(data[: self._preface])
-            position, self._preface = self._preface, 0
-        while not self._preface and len(data) - position >= 9:
-            end = position + 9 + int.from_bytes(data[position : position + 3], "big")
-            if end > len(data):
-                break
-            pieces.append(data[position:end])
-            position = end
-        self._in = data[position:]
-        return pieces
+            return piece[3] == RST_STREAM and number > self._core.highest_inbound_stream_id
+        return piece[3] in (RST_STREAM, HEADERS) and (not number & 1 or number > self._core.highest_outbound_stream_id)
 
     def _take(self, event: Any, events: list[Event]) -> None:
         if isinstance(event, h2.events.RequestReceived):
@@ -335,8 +319,7 @@ class ReferenceConnection(Http2):
         self.failed = reason
         self._count(reason)
         self._closed = True
-        goaway = self._highest.to_bytes(4, "big") + code.to_bytes(4, "big")
-        self._out += b"\0\0\x08\x07\0\0\0\0\0" + goaway
+        self._out += goaway(self._highest, code)
 
     def _count(self, reason: str) -> None:
         self.counts[reason] = self.counts.get(reason, 0) + 1
@@ -437,21 +420,26 @@ class ReferenceConnection(Http2):
                 self._ended(stream_id, _US)
 
     def send_data(self, stream_id: int, data: bytes, *, end: bool = False) -> None:
-        stream = self._streams.get(stream_id)
-        if stream is None or self._closed:
+        stream = self._sending(stream_id)
+        if stream is None:
             return
         if data:
             stream.waiting.append(data)
             stream.queued += len(data)
-        stream.ending = stream.ending or end
+        stream.ending = end
         self._queue(stream_id)
 
     def send_end(self, stream_id: int, trailers: Headers | None = None) -> None:
         fields = trailer_fields(trailers) if trailers is not None else []
-        stream = self._streams.get(stream_id)
-        if stream is not None and not self._closed:
+        stream = self._sending(stream_id)
+        if stream is not None:
             stream.ending = fields or True
             self._queue(stream_id)
+
+    def _sending(self, number: int) -> _Stream | None:
+        """The stream, if our side of it has not ended."""
+        stream = self._streams.get(number)
+        return None if self._closed or stream is None or stream.ending or stream.ended & _US else stream
 
     def queued(self, stream_id: int) -> int:
         stream = self._streams.get(stream_id)
@@ -485,13 +473,19 @@ class ReferenceConnection(Http2):
     def announce_shutdown(self) -> None:
         if not self._closed:
             self._out += self._core.data_to_send()
-            self._out += b"\0\0\x08\x07\0\0\0\0\0" + b"\x7f\xff\xff\xff" + b"\0\0\0\0"
+            self._out += goaway(_NO_LIMIT, NO_ERROR)
 
     def goaway(self, code: int = NO_ERROR) -> None:
         if not self._closed:
             self._refusing = True
             self._out += self._core.data_to_send()
-            self._out += b"\0\0\x08\x07\0\0\0\0\0" + self._highest.to_bytes(4, "big") + code.to_bytes(4, "big")
+            self._out += goaway(self._highest, code)
+
+
+def _code_of(error: h2.exceptions.ProtocolError) -> int:
+    if isinstance(error.__cause__, hpack.exceptions.HPACKError):
+        return COMPRESSION_ERROR  # to h2 any protocol error (RFC 9113 4.3)
+    return int(error.error_code) or PROTOCOL_ERROR
 
 
 def _pairs(given: Any) -> Sequence[Field]:

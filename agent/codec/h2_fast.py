@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import ngh2
 
+from agent.codec.h2_frames import goaway
 from agent.codec.h2_gate import FrameGate
 from agent.codec.h2_heads import (
     Field,
@@ -308,7 +309,7 @@ class FastConnection(Http2):
         self.failed = reason
         self._count(reason)
         self._closed = True
-        self._out += b"\0\0\x08\x07\0\0\0\0\0" + b"\0\0\0\0" + code.to_bytes(4, "big")
+        self._out += goaway(0, code)
 
     def _count(self, reason: str) -> None:
         self.counts[reason] = self.counts.get(reason, 0) + 1

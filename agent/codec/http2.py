@@ -31,6 +31,9 @@ HTTP_1_1_REQUIRED: Final = 0xD
 class Http2Limits(Limits):
     """What a peer may do. Windows are what we let it send unread: bytes per stream and per connection.
 
+    A connection's window begins at 65535 bytes, and what is asked for beyond is told to the peer; RFC 9113 6.9.2 knows
+    no way to begin with less.
+
     Defaults: heads as for HTTP/1 (Envoy: 60 KiB, 100 fields); 256 streams (more than the 100
     that RFC 9113 6.5.2 asks for at least and Envoy advises at the edge); windows small enough that a
     connection costs at most a megabyte however many streams stall (Envoy's advice at the edge).

@@ -238,6 +238,36 @@ def test_heads_that_cannot_be_sent_leave_the_stream_for_another(engine: str) -> 
     assert client.sent()[0].fields == [(b":status", b"500")]
 
 
+@pytest.mark.parametrize("open_", [True, False], ids=["request open", "request ended"])
+def test_nothing_is_sent_after_our_end(engine: str, open_: bool) -> None:
+    client = FakeClient(engine)
+    client.take(client.headers(1, POST, end=not open_), client.headers(3, POST, end=not open_))
+    client.codec.send_head(1, response(), end=True)
+    client.codec.send_head(3, response(), end=False)
+    client.codec.send_data(3, b"x", end=True)
+    for number in (1, 3):
+        client.codec.send_data(number, b"more")
+        client.codec.send_data(number, b"more", end=True)
+        client.codec.send_end(number)
+        client.codec.send_end(number, Headers([(b"x-t", b"1")]))
+        client.codec.send_head(number, response(), end=False)
+    assert sorted((each.stream, each.kind, each.end) for each in client.sent()) == [
+        (1, HEADERS, True),
+        (3, DATA, True),
+        (3, HEADERS, False),
+    ]
+    assert client.alive()
+
+
+def test_nothing_is_sent_after_a_request_s_end(engine: str) -> None:
+    server = FakeServer(engine)
+    number = server.codec.open_stream(request(), end=True)
+    server.codec.send_data(number, b"more")
+    server.codec.send_end(number, Headers([(b"x-t", b"1")]))
+    assert [(each.kind, each.end) for each in server.sent()] == [(HEADERS, True)]
+    assert server.alive()
+
+
 def test_extended_connect(engine: str) -> None:
     client = FakeClient(engine)
     fields = [(b":method", b"CONNECT"), (b":protocol", b"websocket"), *GET[1:]]

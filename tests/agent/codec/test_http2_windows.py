@@ -55,6 +55,12 @@ def given_back(peer: FakePeer, stream: int) -> int:
     )
 
 
+@pytest.mark.parametrize("window", [1000, 65535])
+def test_a_connection_s_window_that_is_no_larger_than_it_begins_is_not_told(engine: str, window: int) -> None:
+    client = FakeClient(engine, Http2Limits(connection_window=window), greet=False)
+    assert [each for each in client.sent() if each.kind == WINDOW_UPDATE] == []
+
+
 def answering(engine: str, *numbers: int) -> FakeClient:
     """A client whose requests have been answered with a head each; the bodies are to come."""
     client = FakeClient(engine)

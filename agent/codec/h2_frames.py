@@ -1,0 +1,48 @@
+"""HTTP/2 frames as bytes, for what the engines do around their libraries: cut them, and write one."""
+
+from __future__ import annotations
+
+from typing import Final
+
+PREFACE_SIZE: Final = 24
+HEADER_SIZE: Final = 9
+HEADERS, RST_STREAM, WINDOW_UPDATE = 1, 3, 8
+_GOAWAY: Final = b"\0\0\x08\x07\0\0\0\0\0"
+_STREAM: Final = 0x7FFFFFFF
+
+
+class FrameCutter:
+    """Cuts a stream of bytes, which begins with the client's preface if `preface`, into the preface and frames."""
+
+    __slots__ = ("_part", "_preface")
+
+    def __init__(self, *, preface: bool) -> None:
+        self._part = b""
+        self._preface = preface
+
+    def cut(self, data: bytes) -> list[bytes]:
+        """What has become whole."""
+        data = self._part + data
+        pieces = []
+        position = 0
+        if self._preface and len(data) >= PREFACE_SIZE:
+            pieces.append(data[:PREFACE_SIZE])
+            position, self._preface = PREFACE_SIZE, False
+        while not self._preface and len(data) - position >= HEADER_SIZE:
+            end = position + HEADER_SIZE + int.from_bytes(data[position : position + 3], "big")
+            if end > len(data):
+                break
+            pieces.append(data[position:end])
+            position = end
+        self._part = data[position:]
+        return pieces
+
+
+def stream_of(frame: bytes) -> int:
+    """The number of its stream."""
+    return int.from_bytes(frame[5:9], "big") & _STREAM
+
+
+def goaway(last_stream: int, code: int) -> bytes:
+    """A GOAWAY without further words."""
+    return _GOAWAY + last_stream.to_bytes(4, "big") + code.to_bytes(4, "big")
