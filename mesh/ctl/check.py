@@ -21,19 +21,21 @@ from typing import Any
 
 import msgspec
 
-from mesh.ctl import api, current, leftovers, tour, traffic, volley
+from mesh.ctl import api, current, endpoints, leftovers, tour, traffic, volley
 from mesh.ctl.demo import WORKLOADS, bookstore
 from mesh.ctl.local_mesh import host_and_port
 from mesh.ctl.processes import parse_ready, program_argv
 from mesh.errors import MeshError
 
-_START = 45.0
+_START = 90.0
+"""Seconds for the demo to serve; longer than it takes to give up, since it knows better what is missing."""
 _SETTLE = 15.0
 """Seconds for a change to show; generous, since a slow machine is no fault."""
 _LOOK_PAUSE = 0.1
 _SHIFTED, _UNDISTURBED = 400, 500
 _SIGMAS = 4
 _REVIEWS = "/api/v1/products/0/reviews"
+_VERSIONS = {version for service, version in WORKLOADS if service == "reviews"}
 _AGENTS = len(WORKLOADS) + 1  # the gateway
 
 _RULE = """apiVersion: networking.istio.io/v1
@@ -121,7 +123,7 @@ class Check:
     def traffic_by_version(self) -> str:
         """Every version gets its turn, and the page's sidecar counts it."""
         _all_well(volley.volley(self._gateway, _REVIEWS, 30))
-        found = self._until(self._counts, lambda counts: len(counts) >= 3 and sum(counts.values()) >= 30)
+        found = self._until(self._counts, lambda counts: counts.keys() >= _VERSIONS and sum(counts.values()) >= 30)
         return "the page's sidecar counted " + ", ".join(f"{count} to {name}" for name, count in found.items())
 
     def shift(self) -> str:
@@ -242,15 +244,8 @@ class Check:
         return sum(count.requests for count in counts if count.code.startswith("5"))
 
     def _v3_is_ejected(self) -> bool:
-        admin = self._current().processes["productpage-v1"].admin
-        clusters = json.loads(api.fetch(f"{admin}/clusters?format=json"))["cluster_statuses"]
-        return any(
-            host["health_status"]["failed_outlier_check"]
-            for cluster in clusters
-            if cluster["name"].startswith("outbound|9080||reviews.")
-            for host in cluster["host_statuses"]
-            if host["workload"].get("version") == "v3"
-        )
+        seen = endpoints.endpoints(self._current().processes["productpage-v1"].admin)
+        return any(each.ejected for each in seen if (each.service, each.version) == ("reviews", "v3"))
 
     def _post_to_v3(self, path: str) -> None:
         port = self._current().processes["reviews-v3"].app_port

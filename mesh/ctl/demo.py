@@ -15,16 +15,19 @@ from typing import NamedTuple
 import click
 import trio
 
-from mesh.ctl import tour, traffic, volley
+from mesh.ctl import endpoints, tour, traffic
 from mesh.ctl.interrupt import run_until_interrupted
 from mesh.ctl.local_mesh import START_TIME, LocalMesh, Workload, app_port, open_local_mesh
-from mesh.ctl.processes import FileLog, LogSink, PrefixedLog
+from mesh.ctl.processes import FileLog, LogSink, PrefixedLog, Process
 from mesh.errors import MeshError
 
 _PILOT_RETURNS_AFTER = 5.0
 """Seconds that a killed pilot stays away: long enough to see that traffic goes on without it."""
 _LOAD_PAUSE = 0.2  # about five requests a second: enough to see shares move, little enough for a laptop
 _STATUS_PAUSE = 2.0
+_WHOLE_TIME = 20.0
+"""Seconds, once all are ready, for the apps to be well and the agents to have heard of it."""
+_LOOK_PAUSE = 0.1
 _LOG_LIMIT = 5_000_000  # bytes for each process's log: a demo left running over night must not fill the disk
 
 WORKLOADS = (
@@ -108,21 +111,37 @@ async def start(mesh: LocalMesh, store: Path, port: int) -> Running:
     address = await mesh.wait_gateway(gateway, port)
     for process in processes:
         await process.wait_ready(START_TIME)
-    running = Running(mesh, address)
-    await _wait_page(running)
-    return running
+    await _wait_whole([gateway, *processes])
+    return Running(mesh, address)
 
 
-async def _wait_page(running: Running) -> None:
-    """Agents are ready a moment before their apps: wait until the whole page is there. Raises MeshError."""
-    reply = volley.Reply(0, "not asked")
-    with trio.move_on_after(START_TIME):
-        while True:
-            reply = await trio.to_thread.run_sync(volley.ask, running.gateway, "/productpage", abandon_on_cancel=True)
-            if reply.status == 200 and "Sorry" not in reply.text:
-                return
-            await trio.sleep(0.1)
-    raise MeshError(f"{running.page} does not answer as it should: {volley.statuses([reply])}")
+async def _wait_whole(agents: list[Process]) -> None:
+    """Wait until every agent may send requests to every version of every service. Raises MeshError.
+
+    An agent is ready before its app is, and the others hear of either by way of the pilot: until then a request may
+    find no endpoint, and a version may get no request at all.
+    """
+    lacks = {agent.name: "an answer" for agent in agents}
+    with trio.move_on_after(_WHOLE_TIME):
+        while lacks:
+            for agent in agents:
+                if agent.name in lacks:
+                    lacks[agent.name] = await trio.to_thread.run_sync(_lack, agent, abandon_on_cancel=True)
+            lacks = {name: lack for name, lack in lacks.items() if lack}
+            await trio.sleep(_LOOK_PAUSE)
+        return
+    words = "".join(f"\n  {name} lacks {lack}" for name, lack in lacks.items())
+    raise MeshError(f"after {_WHOLE_TIME:g} s not every agent can reach every service; --verbose shows why:{words}")
+
+
+def _lack(agent: Process) -> str:
+    """What the agent cannot reach yet."""
+    try:
+        seen = endpoints.endpoints(agent.ready["admin"])
+    except MeshError as exc:
+        return f"an answer: {exc}"
+    reached = {(each.service, each.version) for each in seen if each.healthy}
+    return ", ".join(f"{service}-{version}" for service, version in WORKLOADS if (service, version) not in reached)
 
 
 def _workload(store: Path, service: str, version: str) -> Workload:

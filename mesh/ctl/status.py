@@ -12,6 +12,7 @@ import click
 from mesh.ctl import api as calls
 from mesh.ctl import current, tables
 from mesh.ctl.api import PilotApi
+from mesh.ctl.endpoints import endpoints
 from mesh.ctl.pilot_option import with_pilot
 from mesh.errors import MeshError
 
@@ -134,14 +135,11 @@ def find_proxy(api: PilotApi, pod: str, admin: str | None) -> str:
 
 
 def _ejected(admin: str) -> dict[tuple[str, str], bool]:
-    clusters = json.loads(calls.fetch(f"{admin}/clusters?format=json", whom="the agent"))
     found: dict[tuple[str, str], bool] = {}
-    for cluster in clusters["cluster_statuses"]:
-        for host in cluster["host_statuses"]:
-            address = host["address"]["socket_address"]
-            key = (cluster["name"], f"{address['address']}:{address['port_value']}")
-            # A cluster is listed once for each worker: ejected by one is worth telling.
-            found[key] = found.get(key, False) or bool(host["health_status"]["failed_outlier_check"])
+    for seen in endpoints(admin):
+        key = (seen.cluster, seen.address)
+        # A cluster is listed once for each worker: ejected by one is worth telling.
+        found[key] = found.get(key, False) or seen.ejected
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,18 @@ async def test_everything_starts_and_the_page_is_whole(monkeypatch: pytest.Monke
             assert reply.status == 200
             assert running.page == f"http://{running.gateway}/productpage"
             assert len(mesh.supervisor.processes) == len(demo.WORKLOADS) + 2
+
+
+@pytest.mark.slow
+async def test_a_service_whose_app_is_not_well_is_named_by_who_lacks_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(demo, "_WHOLE_TIME", 1.0)
+    store = tmp_path / "bookstore"
+    shutil.copytree(demo.bookstore(), store)
+    (store / "ratings.py").write_text("import signal; signal.pause()")
+    with trio.fail_after(DEADLINE):
+        async with open_local_mesh(lambda name, line: None, prefix="test") as mesh:
+            with pytest.raises(MeshError, match=r"not every agent can reach(?s:.*)gateway lacks .*ratings-v1"):
+                await demo.start(mesh, store, 0)
