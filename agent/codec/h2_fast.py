@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import ngh2
 
-from agent.codec.h2_frames import goaway
+from agent.codec.h2_frames import goaway, with_setting
 from agent.codec.h2_gate import FrameGate
 from agent.codec.h2_heads import (
     Field,
@@ -93,11 +93,14 @@ class FastConnection(Http2):
         )
         settings = {_WINDOW: limits.stream_window, _MAX_HEAD: limits.max_head_bytes}
         if server:
-            settings |= {_MAX_STREAMS: limits.max_concurrent_streams, _CONNECT: 1, _NO_PRIORITIES: 1}
+            settings |= {_CONNECT: 1, _NO_PRIORITIES: 1}
         else:
             settings |= {_ENABLE_PUSH: 0}
         self._core.initiate_connection(settings)
         self._core.set_local_window_size(limits.connection_window)
+        greeting = self._core.data_to_send()
+        if server:  # told to the peer only: the library would end the connection for one stream too many
+            greeting = with_setting(greeting, _MAX_STREAMS, limits.max_concurrent_streams)
         self._methods: dict[int, bytes] = {}
         """Streams whose head was given out or asked for; of a client's: the request's method."""
         self._counted: dict[int, int] = {}
@@ -105,7 +108,7 @@ class FastConnection(Http2):
         self._known: Known = {}
         self._ending: set[int] = set()
         """Streams that were reset by the peer or by us, until the library has forgotten them."""
-        self._out = b""
+        self._out = greeting
         self._events: list[Event] = []
         """What came up while sending; told with the peer's next bytes."""
         self._peer_last = _NO_LIMIT
@@ -188,6 +191,11 @@ class FastConnection(Http2):
     def _request(self, event: ngh2.RequestReceived, events: list[Event]) -> None:
         number = event.stream_id
         end = event.end_stream
+        if len(self._methods) >= self._limits.max_concurrent_streams:
+            self._count("too_many_streams")
+            self._try_reset(number, REFUSED_STREAM)
+            self._charge()
+            return
         try:
             head = read_request(event.headers, self._limits, self.counts, self._known, end=end)
         except ProtocolError as error:
@@ -247,7 +255,7 @@ class FastConnection(Http2):
             self._count("malformed_message")
             if known is not None:
                 events.append(StreamReset(number, event.error_code, False, "malformed_message"))
-            self._charge(by_head=known is None and self._server and event.error_code != REFUSED_STREAM)
+            self._charge(by_head=known is None and self._server)
 
     def _rarer(self, event: ngh2.Event, events: list[Event]) -> None:
         if isinstance(event, ngh2.TrailersReceived):

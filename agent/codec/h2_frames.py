@@ -1,4 +1,4 @@
-"""HTTP/2 frames as bytes, for what the engines do around their libraries: cut them, and write one."""
+"""HTTP/2 frames as bytes, for what the engines do around their libraries: cut, complete and write them."""
 
 from __future__ import annotations
 
@@ -41,6 +41,14 @@ class FrameCutter:
 def stream_of(frame: bytes) -> int:
     """The number of its stream."""
     return int.from_bytes(frame[5:9], "big") & _STREAM
+
+
+def with_setting(sent: bytes, key: int, value: int) -> bytes:
+    """Bytes that begin with a SETTINGS frame, which says one thing more."""
+    size = int.from_bytes(sent[:3], "big")
+    end = HEADER_SIZE + size
+    more = key.to_bytes(2, "big") + value.to_bytes(4, "big")
+    return (size + len(more)).to_bytes(3, "big") + sent[3:end] + more + sent[end:]
 
 
 def goaway(last_stream: int, code: int) -> bytes:

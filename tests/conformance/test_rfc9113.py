@@ -385,6 +385,7 @@ def test_more_streams_than_announced_are_a_stream_error(engine: str) -> None:
     client.take(client.headers(1, POST, end=False))
     refuses(client, client.headers(3, GET), PROTOCOL_ERROR, REFUSED_STREAM, stream=3)
     assert len(heads(client.events)) == 1
+    lives(client, data(1, b"x", end=True))
 
 
 def test_after_a_connection_error_a_goaway_is_sent_and_nothing_else_read(peer: FakePeer) -> None:

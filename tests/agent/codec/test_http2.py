@@ -11,6 +11,7 @@ from agent.codec.headers import Headers
 from agent.codec.http2 import (
     ENHANCE_YOUR_CALM,
     PROTOCOL_ERROR,
+    REFUSED_STREAM,
     DataReceived,
     Http2Limits,
     PongReceived,
@@ -369,13 +370,19 @@ def test_more_streams_than_we_allow_are_refused(engine: str) -> None:
     for number in (1, 3, 5):
         client.take(client.headers(number, GET))
     assert [event.stream_id for event in heads(client.events)] == [1, 3]
-    sent = client.sent()
-    refused = [each for each in sent if each.kind == RST_STREAM and each.stream == 5]
-    assert refused or client.codec.failed
-    if not client.codec.failed:
-        client.codec.send_head(1, response(), end=True)
-        client.take(client.headers(7, GET))
-        assert heads(client.events)[-1].stream_id == 7
+    assert [(each.kind, each.stream, each.code) for each in client.sent()] == [(RST_STREAM, 5, REFUSED_STREAM)]
+    assert client.codec.counts == {"too_many_streams": 1}
+    client.codec.send_head(1, response(), end=True)
+    assert [each.stream for each in client.sent()] == [1]
+    client.take(client.headers(7, GET))
+    assert heads(client.events)[-1].stream_id == 7
+
+
+def test_streams_beyond_our_limit_are_a_flood_too(engine: str) -> None:
+    client = FakeClient(engine, Http2Limits(max_concurrent_streams=1))
+    client.take(*(client.headers(number, GET) for number in range(1, 805, 2)))
+    assert client.codec.failed == "rapid_reset"
+    assert client.codec.counts["too_many_streams"] == 401
 
 
 # --- a client's

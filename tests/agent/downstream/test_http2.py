@@ -10,7 +10,7 @@ import trio.testing
 from hyperframe import frame as h2
 
 from agent.bootstrap import Settings
-from agent.codec.http2 import CANCEL, INTERNAL_ERROR, NO_ERROR, PROTOCOL_ERROR
+from agent.codec.http2 import CANCEL, INTERNAL_ERROR, NO_ERROR, PROTOCOL_ERROR, REFUSED_STREAM
 from agent.codec.message import RequestHead
 from agent.drain import drain
 from agent.plan import Plan
@@ -106,7 +106,7 @@ async def test_local_replies() -> None:
             assert (await client.ask(b"/again")).status == 404
 
 
-async def test_a_client_that_ignores_the_limit_on_streams_is_cut_off() -> None:
+async def test_a_stream_beyond_the_limit_is_refused_and_its_neighbours_are_served() -> None:
     held = Held()
     settings = Settings(max_concurrent_streams=3)
     async with gateway(ScriptedUpstream(held.script), settings=settings) as served:
@@ -119,12 +119,14 @@ async def test_a_client_that_ignores_the_limit_on_streams_is_cut_off() -> None:
                 assert (await client.answer(streams[n])).status == 200
             held.let(b"/again")
             assert (await client.ask(b"/again")).status == 200
-            for n in range(10, 14):
-                await client.begin(b"/%d" % n)
-            await client.closed()
-            assert client.goaways[-1][1] == PROTOCOL_ERROR
+            streams = [await client.begin(b"/%d" % n) for n in range(10, 14)]
+            assert (await client.answer(streams[3])).reset == REFUSED_STREAM
+            for n in range(3):
+                held.let(b"/%d" % (10 + n))
+                assert (await client.answer(streams[n])).status == 200
+            assert client.goaways == []
         await served.settled()
-        assert sum(count for (where, _), count in served.refused().items() if where == "http2") == 1
+        assert served.refused()["codec", "too_many_streams"] == 1
 
 
 async def test_a_bug_in_one_exchange_resets_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
