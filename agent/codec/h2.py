@@ -1,4 +1,4 @@
-"""The reference HTTP/2 engine: h2 frames and compresses; queues and windows towards the peer are kept here.
+"""The reference HTTP/2 engine: h2 frames and compresses; what waits for the peer's windows is in h2_queues.py.
 
 Slow and plain, the oracle for the fast engine. What h2 leaves to its user (RFC 9113's field grammar, limits of abuse,
 its encoder's table) is judged by the gate and h2_heads.py, or bounded here.
@@ -6,7 +6,6 @@ its encoder's table) is judged by the gate and h2_heads.py, or bounded here.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -28,6 +27,7 @@ from agent.codec.h2_heads import (
     response_fields,
     trailer_fields,
 )
+from agent.codec.h2_queues import SendQueues
 from agent.codec.headers import Headers
 from agent.codec.http2 import (
     COMPRESSION_ERROR,
@@ -59,18 +59,15 @@ _Code = h2.settings.SettingCodes
 
 
 class _Stream:
-    """Ours to send: pieces of body, and what ends it (True: END_STREAM, a list: trailers)."""
+    """A message that comes, and which sides of the stream have ended."""
 
-    __slots__ = ("ended", "ending", "interim", "left", "method", "queued", "waiting")
+    __slots__ = ("ended", "interim", "left", "method")
 
     def __init__(self, method: bytes) -> None:
         self.method = method
         self.interim = 0
         self.left = CHUNKED  # of the body that the peer has announced
         self.ended = 0  # bits: the peer, we
-        self.waiting: deque[bytes] = deque()
-        self.queued = 0
-        self.ending: bool | list[Field] = False
 
 
 class ReferenceConnection(Http2):
@@ -108,8 +105,7 @@ class ReferenceConnection(Http2):
         if limits.connection_window > _INITIAL_WINDOW:
             self._core.increment_flow_control_window(limits.connection_window - _INITIAL_WINDOW)
         self._streams: dict[int, _Stream] = {}
-        self._ready: deque[int] = deque()
-        """Streams with something to send, in the order of their turns."""
+        self._queues = SendQueues(self._core, self._we_ended)
         self._cutter = FrameCutter(preface=server)
         self._out = b""
         self._closed = False
@@ -184,7 +180,7 @@ class ReferenceConnection(Http2):
         elif isinstance(event, h2.events.StreamEnded):
             self._ended(event.stream_id, _PEER)
         elif isinstance(event, h2.events.WindowUpdated):
-            self._wake(event.stream_id)
+            self._queues.wake(event.stream_id)
         elif isinstance(event, h2.events.RemoteSettingsChanged):
             self._settings(events)
         elif isinstance(event, h2.events.ConnectionTerminated):
@@ -271,7 +267,7 @@ class ReferenceConnection(Http2):
 
     def _stream_reset(self, event: h2.events.StreamReset, events: list[Event]) -> None:
         number = event.stream_id
-        known = self._streams.pop(number, None)
+        known = self._forget(number)
         self._gate.was_reset(number)
         if event.remote_reset:
             if known is not None:
@@ -287,7 +283,7 @@ class ReferenceConnection(Http2):
         self._bound_encoder()
         self.max_streams = min(remote.max_concurrent_streams, _NO_LIMIT)
         self.extended_connect = remote.get(_Code.ENABLE_CONNECT_PROTOCOL, 0) == 1
-        self._wake(0)
+        self._queues.wake(0)
         events.append(SettingsReceived())
 
     def _bound_encoder(self) -> None:
@@ -299,7 +295,7 @@ class ReferenceConnection(Http2):
 
     def _reset_bad(self, number: int, reason: str, events: list[Event]) -> None:
         self._count(reason)
-        self._streams.pop(number, None)
+        self._forget(number)
         self._reset(number, PROTOCOL_ERROR)
         events.append(StreamReset(number, PROTOCOL_ERROR, False, reason))
         self._charge()
@@ -328,53 +324,11 @@ class ReferenceConnection(Http2):
 
     def data_to_send(self, limit: int) -> bytes:
         if not self._closed:
-            self._send_queued(limit)
+            self._queues.send(limit)
             self._out += self._core.data_to_send()
         out, self._out = self._out, b""
         self._gate.sent(len(out))
         return out
-
-    def _send_queued(self, limit: int) -> None:
-        """A frame for each stream in turn, as far as windows and `limit` go."""
-        for _ in range(len(self._ready) + limit // 1024):
-            if not self._ready or limit <= 0:
-                return
-            number = self._ready.popleft()
-            stream = self._streams.get(number)
-            if stream is None:
-                continue
-            sent = self._send_piece(number, stream)
-            limit -= sent
-            if sent and (stream.waiting or stream.ending):
-                self._ready.append(number)
-
-    def _send_piece(self, number: int, stream: _Stream) -> int:
-        core = self._core
-        if not stream.waiting:
-            return self._send_ending(number, stream)
-        room = min(core.local_flow_control_window(number), core.max_outbound_frame_size)
-        if room <= 0:
-            return 0
-        data = stream.waiting.popleft()
-        if len(data) > room:
-            stream.waiting.appendleft(data[room:])
-            data = data[:room]
-        stream.queued -= len(data)
-        last = not stream.waiting and stream.ending is True
-        core.send_data(number, data, end_stream=last)
-        if last:
-            stream.ending = False
-            self._ended(number, _US)
-        return len(data) + 9
-
-    def _send_ending(self, number: int, stream: _Stream) -> int:
-        ending, stream.ending = stream.ending, False
-        if ending is True:
-            self._core.end_stream(number)
-        elif ending:
-            self._core.send_headers(number, ending, end_stream=True)
-        self._ended(number, _US)
-        return 9
 
     def _ended(self, number: int, side: int) -> None:
         stream = self._streams.get(number)
@@ -384,16 +338,12 @@ class ReferenceConnection(Http2):
                 del self._streams[number]
                 self._gate.closed(number)
 
-    def _wake(self, number: int) -> None:
-        """A window has opened: of one stream, or (0) of all."""
-        for each in (number,) if number else tuple(self._streams):
-            stream = self._streams.get(each)
-            if stream is not None and (stream.waiting or stream.ending) and each not in self._ready:
-                self._ready.append(each)
+    def _we_ended(self, number: int) -> None:
+        self._ended(number, _US)
 
-    def _queue(self, number: int) -> None:
-        if number not in self._ready:
-            self._ready.append(number)
+    def _forget(self, number: int) -> _Stream | None:
+        self._queues.drop(number)
+        return self._streams.pop(number, None)
 
     def open_stream(self, head: RequestHead, *, end: bool) -> int:
         fields = request_fields(head)
@@ -407,6 +357,8 @@ class ReferenceConnection(Http2):
         self._streams[number] = _Stream(head.method if head.upgrade is None else b"CONNECT")
         if end:
             self._ended(number, _US)
+        else:
+            self._queues.open(number)
         return number
 
     def send_head(self, stream_id: int, head: ResponseHead, *, end: bool) -> None:
@@ -418,32 +370,20 @@ class ReferenceConnection(Http2):
                 return  # the stream has ended meanwhile
             if end:
                 self._ended(stream_id, _US)
+            elif head.status >= 200:
+                self._queues.open(stream_id)
 
     def send_data(self, stream_id: int, data: bytes, *, end: bool = False) -> None:
-        stream = self._sending(stream_id)
-        if stream is None:
-            return
-        if data:
-            stream.waiting.append(data)
-            stream.queued += len(data)
-        stream.ending = end
-        self._queue(stream_id)
+        if not self._closed:
+            self._queues.add(stream_id, data, end)
 
     def send_end(self, stream_id: int, trailers: Headers | None = None) -> None:
         fields = trailer_fields(trailers) if trailers is not None else []
-        stream = self._sending(stream_id)
-        if stream is not None:
-            stream.ending = fields or True
-            self._queue(stream_id)
-
-    def _sending(self, number: int) -> _Stream | None:
-        """The stream, if our side of it has not ended."""
-        stream = self._streams.get(number)
-        return None if self._closed or stream is None or stream.ending or stream.ended & _US else stream
+        if not self._closed:
+            self._queues.add(stream_id, b"", fields or True)
 
     def queued(self, stream_id: int) -> int:
-        stream = self._streams.get(stream_id)
-        return stream.queued if stream is not None and not self._closed else 0
+        return 0 if self._closed else self._queues.queued(stream_id)
 
     def consume(self, stream_id: int, credit: int) -> None:
         if self._closed or not credit:
@@ -454,7 +394,7 @@ class ReferenceConnection(Http2):
             self._core.increment_flow_control_window(credit)
 
     def reset(self, stream_id: int, code: int) -> None:
-        if self._streams.pop(stream_id, None) is not None:
+        if self._forget(stream_id) is not None:
             self._reset(stream_id, code)
 
     def _reset(self, number: int, code: int) -> None:

@@ -260,6 +260,16 @@ def test_nothing_is_sent_after_our_end(engine: str, open_: bool) -> None:
     assert client.alive()
 
 
+def test_nothing_is_sent_before_our_head(engine: str) -> None:
+    client = FakeClient(engine)
+    client.take(client.headers(1, POST, end=False))
+    client.codec.send_data(1, b"early")
+    assert client.sent() == []
+    client.codec.send_head(1, response(), end=False)
+    client.codec.send_data(1, b"x", end=True)
+    assert [each.payload for each in client.sent() if each.kind == DATA] == [b"x"]
+
+
 def test_nothing_is_sent_after_a_request_s_end(engine: str) -> None:
     server = FakeServer(engine)
     number = server.codec.open_stream(request(), end=True)
