@@ -16,7 +16,7 @@ import h2.exceptions
 import h2.settings
 import hpack.exceptions
 
-from agent.codec.h2_frames import HEADERS, RST_STREAM, WINDOW_UPDATE, FrameCutter, goaway, stream_of
+from agent.codec.h2_frames import HEADERS, RST_STREAM, WINDOW_UPDATE, FrameCutter, goaway, stream_of, without_resets
 from agent.codec.h2_gate import FrameGate
 from agent.codec.h2_heads import (
     Field,
@@ -143,8 +143,14 @@ class ReferenceConnection(Http2):
         if self._is_idle(piece):
             self._fail("protocol_error", PROTOCOL_ERROR)
             return False
-        if piece[3] == WINDOW_UPDATE and len(piece) == 13:  # h2 does not ignore the reserved bit there
-            piece = piece[:9] + bytes((piece[9] & 0x7F,)) + piece[10:]
+        number = stream_of(piece)
+        late = number not in self._streams and self._gate.forgives(number)
+        if late:
+            self._out += self._core.data_to_send()
+        if piece[3] == WINDOW_UPDATE and len(piece) == 13:
+            if late:
+                return True
+            piece = piece[:9] + bytes((piece[9] & 0x7F,)) + piece[10:]  # h2 does not ignore the reserved bit
         try:
             given = self._core.receive_data(piece)
         except h2.exceptions.DenialOfServiceError:
@@ -156,7 +162,8 @@ class ReferenceConnection(Http2):
         for event in given:
             if not self._closed:
                 self._take(event, events)
-        self._out += self._core.data_to_send()
+        answer = self._core.data_to_send()
+        self._out += without_resets(answer) if late else answer  # h2 resets such a stream for every frame
         return not self._closed
 
     def _is_idle(self, piece: bytes) -> bool:

@@ -38,6 +38,11 @@ class FrameCutter:
         return pieces
 
 
+def without_resets(frames: bytes) -> bytes:
+    """Whole frames but those that are RST_STREAM."""
+    return b"".join(frame for frame in FrameCutter(preface=False).cut(frames) if frame[3] != RST_STREAM)
+
+
 def stream_of(frame: bytes) -> int:
     """The number of its stream."""
     return int.from_bytes(frame[5:9], "big") & _STREAM

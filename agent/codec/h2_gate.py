@@ -119,6 +119,10 @@ class FrameGate:
             self._streams.discard(self._forgiven.popleft())
         self._forgiven.append(stream)
 
+    def forgives(self, stream: int) -> bool:
+        """Whether what comes for the stream may be late: it was reset, by us or by its peer, and not long ago."""
+        return stream in self._forgiven
+
     def sent(self, size: int) -> None:
         """So many bytes went to the peer: it may answer them with window updates."""
         self._updates.level = min(self._updates.size, self._updates.level + size * _UPDATES_PER_BYTE)

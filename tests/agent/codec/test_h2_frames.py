@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.codec.h2_frames import FrameCutter, goaway, stream_of, with_setting
+from agent.codec.h2_frames import FrameCutter, goaway, stream_of, with_setting, without_resets
 from tests import fake_http2_peer as wire
 
 
@@ -19,6 +19,11 @@ def test_any_cutting_gives_the_preface_and_whole_frames(size: int, preface: bool
 
 def test_the_reserved_bit_is_no_part_of_a_stream_s_number() -> None:
     assert stream_of(wire.data(0x80000005, b"x")) == 5
+
+
+def test_resets_are_left_out() -> None:
+    update, ping = wire.window_update(0, 5), wire.ping()
+    assert without_resets(update + wire.rst_stream(1) + ping + wire.rst_stream(3)) == update + ping
 
 
 def test_a_setting_more() -> None:

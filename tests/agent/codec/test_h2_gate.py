@@ -116,6 +116,14 @@ def test_late_frames_of_a_stream_that_we_have_reset_are_forgiven_for_a_while() -
     assert gate.check(head(1)) == "stream_closed"
 
 
+@pytest.mark.parametrize("server", [True, False])
+def test_only_streams_that_were_reset_not_long_ago_are_forgiven(server: bool) -> None:
+    gate = FrameGate(FakeClock(), 1000, server=server)
+    for number in range(1, 2 * 1001, 2):
+        gate.was_reset(number)
+    assert [gate.forgives(number) for number in (1, 3, 2001, 2003)] == [False, True, True, False]
+
+
 def test_a_client_s_gate_leaves_stream_numbers_to_the_engine() -> None:
     gate = FrameGate(FakeClock(), 1000, server=False)
     gate.check(settings() + head(5))

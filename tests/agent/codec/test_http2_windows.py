@@ -382,3 +382,58 @@ def test_an_error_of_the_connection_is_no_goodbye(engine: str) -> None:
     client.fails(frame(DATA, 0, 3, b"idle"))
     assert client.codec.counts
     assert client.codec.receive_data(client.headers(5, GET)) == []
+
+
+LATE = {
+    "data": data(1, b"late") * 3,
+    "end": data(1, b"late", end=True) * 2,
+    "window": window_update(1, 5),
+    "bad window": window_update(1, 0),
+    "reset": rst_stream(1),
+    "data and reset": data(1, b"late") + rst_stream(1) + data(1, b"late"),
+}
+
+
+@pytest.mark.parametrize("late", LATE.values(), ids=LATE)
+@pytest.mark.parametrize("cause", ["ours", "malformed", "answered", "too many"])
+def test_what_comes_late_for_a_stream_that_we_have_reset_is_ignored(engine: str, late: bytes, cause: str) -> None:
+    client = FakeClient(engine, Http2Limits(max_concurrent_streams=0 if cause == "too many" else 5))
+    field = {"malformed": [(b"connection", b"x")], "answered": [(b"expect", b"x")]}.get(cause, [])
+    client.take(client.headers(1, [*POST, *field], end=False))
+    if cause == "ours":
+        client.codec.reset(1, CANCEL)
+    assert [each.stream for each in client.sent() if each.kind == RST_STREAM] == [1]
+    client.take(client.headers(1, [(b"x-t", b"late")], end=False) if cause == "ours" else b"", late)
+    client.codec.reset(1, CANCEL)
+    assert [each for each in client.sent() if each.kind != WINDOW_UPDATE] == []
+    assert client.alive()
+
+
+@pytest.mark.parametrize("late", LATE.values(), ids=LATE)
+def test_what_comes_late_for_a_request_that_we_have_reset_is_ignored(engine: str, late: bytes) -> None:
+    server = FakeServer(engine)
+    server.requested(end=False)
+    server.codec.reset(1, CANCEL)
+    assert [each.kind for each in server.sent()] == [RST_STREAM]
+    before = len(server.events)
+    server.take(server.headers(1, OK, end=False), late, server.headers(1, [(b"x-t", b"late")]))
+    assert server.events[before:] == []
+    assert [each for each in server.sent() if each.kind != WINDOW_UPDATE] == []
+    assert server.alive()
+
+
+def test_what_comes_for_a_stream_that_the_peer_has_reset_is_not_answered(engine: str) -> None:
+    client = FakeClient(engine)
+    client.take(client.headers(1, POST, end=False), rst_stream(1), data(1, b"x") * 3)
+    assert [each for each in client.sent() if each.kind != WINDOW_UPDATE] == []
+    assert client.alive()
+
+
+def test_late_data_is_given_back_to_the_connection(engine: str) -> None:
+    client = FakeClient(engine)
+    client.take(client.headers(1, POST, end=False))
+    client.codec.reset(1, CANCEL)
+    client.sent()
+    client.take(*(data(1, FULL) for _ in range(64)))
+    assert given_back(client, 0) >= 512 * 1024
+    assert client.alive()
