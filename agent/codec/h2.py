@@ -16,7 +16,16 @@ import h2.exceptions
 import h2.settings
 import hpack.exceptions
 
-from agent.codec.h2_frames import HEADERS, RST_STREAM, WINDOW_UPDATE, FrameCutter, goaway, stream_of, without_resets
+from agent.codec.h2_frames import (
+    DATA,
+    HEADERS,
+    RST_STREAM,
+    WINDOW_UPDATE,
+    FrameCutter,
+    goaway,
+    stream_of,
+    without_resets,
+)
 from agent.codec.h2_gate import FrameGate
 from agent.codec.h2_heads import (
     Field,
@@ -112,6 +121,7 @@ class ReferenceConnection(Http2):
         self._gone = False  # the peer takes no new streams
         self._refusing = False  # nor do we
         self._highest = 0
+        self._told = 0  # the last request of ours that has left
         self.failed = ""
         self.counts: dict[str, int] = {}
         self.max_streams = _DEFAULT_STREAMS
@@ -171,7 +181,9 @@ class ReferenceConnection(Http2):
         number = stream_of(piece)
         if self._server:
             return piece[3] == RST_STREAM and number > self._core.highest_inbound_stream_id
-        return piece[3] in (RST_STREAM, HEADERS) and (not number & 1 or number > self._core.highest_outbound_stream_id)
+        return piece[3] in (DATA, HEADERS, RST_STREAM, WINDOW_UPDATE) and (
+            number > self._told or (number > 0 and not number & 1)
+        )
 
     def _take(self, event: Any, events: list[Event]) -> None:
         if isinstance(event, h2.events.RequestReceived):
@@ -334,6 +346,7 @@ class ReferenceConnection(Http2):
             self._queues.send(limit)
             self._out += self._core.data_to_send()
         out, self._out = self._out, b""
+        self._told = self._core.highest_outbound_stream_id
         self._gate.sent(len(out))
         return out
 

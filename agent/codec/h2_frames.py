@@ -6,7 +6,7 @@ from typing import Final
 
 PREFACE_SIZE: Final = 24
 HEADER_SIZE: Final = 9
-HEADERS, RST_STREAM, WINDOW_UPDATE = 1, 3, 8
+DATA, HEADERS, RST_STREAM, WINDOW_UPDATE = 0, 1, 3, 8
 _GOAWAY: Final = b"\0\0\x08\x07\0\0\0\0\0"
 _STREAM: Final = 0x7FFFFFFF
 

@@ -291,6 +291,22 @@ def test_frames_on_idle_streams_are_a_connection_error(peer: FakePeer, sent: byt
     dies(peer, sent, PROTOCOL_ERROR, STREAM_CLOSED)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", [DATA, HEADERS, RST_STREAM, WINDOW_UPDATE])
+def test_an_answer_to_a_request_that_has_not_left_is_a_connection_error(engine: str, kind: int) -> None:
+    """5.1: to the server, the stream is idle"""
+    server = FakeServer(engine)
+    number = server.codec.open_stream(request(), end=False)
+    early = {
+        DATA: data(number, b"x"),
+        HEADERS: server.headers(number, OK),
+        RST_STREAM: rst_stream(number),
+        WINDOW_UPDATE: window_update(number, 1),
+    }
+    dies(server, early[kind], PROTOCOL_ERROR, STREAM_CLOSED)
+    assert heads(server.events) == []
+
+
 def test_priority_may_come_in_any_state(peer: FakePeer) -> None:
     """5.1, 6.3"""
     lives(peer, b"".join(frame(PRIORITY, 0, number, bytes(4) + b"\x10") for number in (1, 3, 99)))
