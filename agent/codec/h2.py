@@ -22,6 +22,7 @@ from agent.codec.h2_frames import (
     RST_STREAM,
     WINDOW_UPDATE,
     FrameCutter,
+    as_end,
     goaway,
     stream_of,
     without_resets,
@@ -70,11 +71,12 @@ _Code = h2.settings.SettingCodes
 class _Stream:
     """A message that comes, and which sides of the stream have ended."""
 
-    __slots__ = ("ended", "interim", "left", "method")
+    __slots__ = ("ended", "interim", "left", "method", "tunnel")
 
     def __init__(self, method: bytes) -> None:
         self.method = method
         self.interim = 0
+        self.tunnel = False
         self.left = CHUNKED  # of the body that the peer has announced
         self.ended = 0  # bits: the peer, we
 
@@ -154,13 +156,16 @@ class ReferenceConnection(Http2):
             self._fail("protocol_error", PROTOCOL_ERROR)
             return False
         number = stream_of(piece)
-        late = number not in self._streams and self._gate.forgives(number)
+        stream = self._streams.get(number)
+        late = stream is None and self._gate.forgives(number)
         if late:
             self._out += self._core.data_to_send()
         if piece[3] == WINDOW_UPDATE and len(piece) == 13:
             if late:
                 return True
             piece = piece[:9] + bytes((piece[9] & 0x7F,)) + piece[10:]  # h2 does not ignore the reserved bit
+        if piece[3] == HEADERS and stream is not None and stream.tunnel:
+            piece = as_end(piece)  # h2 would end the connection for a head in a tunnel; as trailers we refuse it
         try:
             given = self._core.receive_data(piece)
         except h2.exceptions.DenialOfServiceError:
@@ -226,6 +231,7 @@ class ReferenceConnection(Http2):
             return
         self._streams[number] = stream = _Stream(head.method)
         stream.left = head.content_length
+        stream.tunnel = head.method == b"CONNECT"
         events.append(HeadReceived(number, head, end))
 
     def _refuse(self, number: int, error: ProtocolError) -> None:
@@ -254,6 +260,7 @@ class ReferenceConnection(Http2):
             return
         if head.status >= 200 and head.content_length is not None:
             stream.left = head.content_length
+        stream.tunnel = stream.method == b"CONNECT" and 200 <= head.status < 300
         events.append(HeadReceived(number, head, end))
 
     def _data(self, event: h2.events.DataReceived, events: list[Event]) -> None:
@@ -276,7 +283,7 @@ class ReferenceConnection(Http2):
         if stream is None:
             return
         try:
-            trailers = read_trailers(_pairs(event.headers), self._limits, self.counts)
+            trailers = read_trailers(_pairs(event.headers), self._limits, self.counts, tunnel=stream.tunnel)
             if stream.left not in (0, CHUNKED):
                 raise ProtocolError(400, "content_length_mismatch")
         except ProtocolError as error:

@@ -102,7 +102,7 @@ class FastConnection(Http2):
         if server:  # told to the peer only: the library would end the connection for one stream too many
             greeting = with_setting(greeting, _MAX_STREAMS, limits.max_concurrent_streams)
         self._methods: dict[int, bytes] = {}
-        """Streams whose head was given out or asked for; of a client's: the request's method."""
+        """Streams whose head was given out or asked for: the request's method; b"": a CONNECT that made no tunnel."""
         self._counted: dict[int, int] = {}
         """By stream, of a client's: informational heads that came; of a server's: 1 when it was told to take turns."""
         self._known: Known = {}
@@ -201,7 +201,7 @@ class FastConnection(Http2):
         except ProtocolError as error:
             self._refuse(number, error)
             return
-        self._methods[number] = b""
+        self._methods[number] = head.method
         events.append(HeadReceived(number, head, end))
 
     def _refuse(self, number: int, error: ProtocolError) -> None:
@@ -229,6 +229,8 @@ class FastConnection(Http2):
                 self._counted[number] = count = self._counted.get(number, 0) + 1
                 if count >= _MAX_INTERIM:
                     raise ProtocolError(400, "too_many_interim")
+            elif head.status >= 300 and method == b"CONNECT":
+                self._methods[number] = b""
         except ProtocolError as error:
             self._reset_bad(number, error.reason, events)
             return
@@ -260,10 +262,12 @@ class FastConnection(Http2):
     def _rarer(self, event: ngh2.Event, events: list[Event]) -> None:
         if isinstance(event, ngh2.TrailersReceived):
             number = event.stream_id
-            if number not in self._methods:
+            method = self._methods.get(number)
+            if method is None:
                 return
+            tunnel = method == b"CONNECT"
             try:
-                trailers = read_trailers(event.headers, self._limits, self.counts, self._known)
+                trailers = read_trailers(event.headers, self._limits, self.counts, self._known, tunnel=tunnel)
             except ProtocolError as error:
                 self._reset_bad(number, error.reason, events)
                 return

@@ -8,6 +8,7 @@ PREFACE_SIZE: Final = 24
 HEADER_SIZE: Final = 9
 DATA, HEADERS, RST_STREAM, WINDOW_UPDATE = 0, 1, 3, 8
 _GOAWAY: Final = b"\0\0\x08\x07\0\0\0\0\0"
+_END_STREAM: Final = 0x1
 _STREAM: Final = 0x7FFFFFFF
 
 
@@ -36,6 +37,11 @@ class FrameCutter:
             position = end
         self._part = data[position:]
         return pieces
+
+
+def as_end(frame: bytes) -> bytes:
+    """The same HEADERS or DATA, but END_STREAM."""
+    return frame[:4] + bytes((frame[4] | _END_STREAM,)) + frame[5:]
 
 
 def without_resets(frames: bytes) -> bytes:

@@ -5,7 +5,8 @@ whichever version it came by. Raised are ProtocolErrors: with status 400 the str
 431 it is answered.
 
 Reasons: those of gate.py, and pseudo_header, duplicate_pseudo_header, missing_pseudo_header, bad_scheme,
-host_mismatch, connection_field, bad_te, bad_field_value, content_length_mismatch, protocol_without_connect.
+host_mismatch, connection_field, bad_te, bad_field_value, content_length_mismatch, protocol_without_connect,
+head_in_tunnel.
 """
 
 from __future__ import annotations
@@ -307,9 +308,19 @@ def _length(value: bytes) -> int:
 
 
 def read_trailers(
-    fields: Sequence[Field], limits: Http2Limits, counts: dict[str, int], known: Known | None = None
+    fields: Sequence[Field],
+    limits: Http2Limits,
+    counts: dict[str, int],
+    known: Known | None = None,
+    *,
+    tunnel: bool = False,
 ) -> Headers:
-    """Trailers without the fields that may not come so late. Raises ProtocolError."""
+    """Trailers without the fields that may not come so late. Raises ProtocolError.
+
+    `tunnel`: they came in one that a CONNECT has made, where there may be nothing but data (RFC 9113 8.5).
+    """
+    if tunnel:
+        raise ProtocolError(400, "head_in_tunnel")
     trailers, _ = read_fields(fields, limits, known)
     if limits.underscores != "allow":
         check_underscores(trailers, limits, counts)

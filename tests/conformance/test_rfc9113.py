@@ -744,3 +744,45 @@ def test_a_response_of_ours_has_a_status_and_ends_once(client: FakeClient) -> No
     frames = client.sent()
     assert [each.fields[0] for each in frames[:2]] == [(b":status", b"103"), (b":status", b"200")]
     assert [each.end for each in frames] == [False, False, True]
+
+
+CONNECT: Fields = [(b":method", b"CONNECT"), (b":authority", b"a.example:443")]
+EXTENDED: Fields = [(b":method", b"CONNECT"), (b":protocol", b"websocket"), *GET[1:]]
+
+
+@pytest.mark.parametrize("end", [True, False])
+@pytest.mark.parametrize("head", [[(b"x-t", b"1")], GET], ids=["trailers", "request"])
+@pytest.mark.parametrize("asked", [CONNECT, EXTENDED], ids=["connect", "extended"])
+def test_a_head_in_a_tunnel_is_a_stream_error(client: FakeClient, asked: Fields, head: Fields, end: bool) -> None:
+    """8.5; RFC 8441 4"""
+    client.take(client.headers(3, asked, end=False))
+    client.codec.send_head(3, response(), end=False)
+    client.sent()
+    client.take(client.headers(3, head, end=end))
+    assert [(each.kind, each.stream, each.code) for each in client.sent()] == [(RST_STREAM, 3, PROTOCOL_ERROR)]
+    assert [event.stream_id for event in resets(client.events)] == [3]
+    assert trailers(client.events) == []
+    lives(client, data(1, b"x", end=True) + data(3, b"late"))
+
+
+@pytest.mark.parametrize("end", [True, False])
+@pytest.mark.parametrize("head", [[(b"x-t", b"1")], OK], ids=["trailers", "response"])
+def test_a_server_s_head_in_a_tunnel_is_a_stream_error(server: FakeServer, head: Fields, end: bool) -> None:
+    """8.5"""
+    number = server.codec.open_stream(request(b"CONNECT", authority=b"a.example:443"), end=False)
+    server.sent()
+    server.take(server.headers(number, OK, end=False), data(number, b"x"), server.headers(number, head, end=end))
+    assert [(each.kind, each.stream, each.code) for each in server.sent()] == [(RST_STREAM, number, PROTOCOL_ERROR)]
+    assert [event.stream_id for event in resets(server.events)] == [number]
+    assert trailers(server.events) == []
+    lives(server, data(1, b"x", end=True))
+
+
+def test_a_refusal_of_a_tunnel_may_have_trailers(server: FakeServer) -> None:
+    """8.1, 8.5"""
+    number = server.codec.open_stream(request(b"CONNECT", authority=b"a.example:443"), end=False)
+    server.sent()
+    server.take(server.headers(number, [(b":status", b"103")], end=False))
+    server.take(server.headers(number, [(b":status", b"403")], end=False), server.headers(number, [(b"x-t", b"1")]))
+    assert [event.trailers.items for event in trailers(server.events)] == [[(b"x-t", b"1")]]
+    assert server.alive()

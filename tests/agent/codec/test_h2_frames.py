@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.codec.h2_frames import FrameCutter, goaway, stream_of, with_setting, without_resets
+from agent.codec.h2_frames import FrameCutter, as_end, goaway, stream_of, with_setting, without_resets
 from tests import fake_http2_peer as wire
 
 
@@ -24,6 +24,10 @@ def test_the_reserved_bit_is_no_part_of_a_stream_s_number() -> None:
 def test_resets_are_left_out() -> None:
     update, ping = wire.window_update(0, 5), wire.ping()
     assert without_resets(update + wire.rst_stream(1) + ping + wire.rst_stream(3)) == update + ping
+
+
+def test_a_frame_is_made_the_last() -> None:
+    assert as_end(wire.data(1, b"x")) == as_end(wire.data(1, b"x", end=True)) == wire.data(1, b"x", end=True)
 
 
 def test_a_setting_more() -> None:

@@ -413,3 +413,9 @@ def test_a_hop_by_hop_field_is_dropped_however_often_its_name_was_seen() -> None
         assert [name for name, _ in h2_heads.request_fields(head) if name[:1] != b":"] == [b"accept"]
         with pytest.raises(ProtocolError):
             h2_heads.read_fields([(b"connection", b"x")], Http2Limits())
+
+
+def test_a_tunnel_has_no_trailers() -> None:
+    with pytest.raises(ProtocolError) as caught:
+        h2_heads.read_trailers([(b"x-t", b"1")], Http2Limits(), {}, tunnel=True)
+    assert (caught.value.status, caught.value.reason) == (400, "head_in_tunnel")
