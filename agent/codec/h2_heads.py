@@ -291,7 +291,7 @@ def _join(headers: Headers) -> None:
     """Several fields of one name: cookies become one field (RFC 9113 8.2.3), others are joined in the index."""
     crumbs = [value for name, value in headers.items if name == b"cookie"]
     if len(crumbs) > 1:
-        cookie = b"; ".join(crumbs)
+        cookie = b"; ".join(filter(None, crumbs))
         first = next(at for at, item in enumerate(headers.items) if item[0] == b"cookie")
         rest = [item for item in headers.items[first + 1 :] if item[0] != b"cookie"]
         headers.items = [*headers.items[:first], (b"cookie", cookie), *rest]

@@ -419,3 +419,18 @@ def test_a_tunnel_has_no_trailers() -> None:
     with pytest.raises(ProtocolError) as caught:
         h2_heads.read_trailers([(b"x-t", b"1")], Http2Limits(), {}, tunnel=True)
     assert (caught.value.status, caught.value.reason) == (400, "head_in_tunnel")
+
+
+@pytest.mark.parametrize(
+    ("crumbs", "whole"),
+    [
+        ([b"b=2", b""], b"b=2"),
+        ([b"", b"b=2"], b"b=2"),
+        ([b"a=1", b"", b"b=2"], b"a=1; b=2"),
+        ([b"", b""], b""),
+    ],
+)
+def test_empty_cookie_crumbs_leave_no_trace(crumbs: list[bytes], whole: bytes) -> None:
+    headers, _ = h2_heads.read_fields([(b"cookie", crumb) for crumb in crumbs], Http2Limits())
+    assert headers.items == [(b"cookie", whole)]
+    assert headers.index == {b"cookie": whole}
