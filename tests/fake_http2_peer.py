@@ -36,7 +36,10 @@ OK: Fields = [(b":status", b"200")]
 
 
 class Frame(NamedTuple):
-    """A frame that the codec has sent; `fields` is the header block that a HEADERS frame begins."""
+    """A frame that the codec has sent; `fields` is the header block that a HEADERS frame begins.
+
+    They are hpack's HeaderTuple or NeverIndexedHeaderTuple.
+    """
 
     kind: int
     flags: int
@@ -155,9 +158,7 @@ class FakePeer:
             if kind not in (HEADERS, CONTINUATION):
                 found.append(Frame(kind, flags, stream, payload, []))
             elif flags & END_HEADERS:
-                found[-1].fields.extend(
-                    (bytes(name), bytes(value)) for name, value in self.decoder.decode(self._block, raw=True)
-                )
+                found[-1].fields.extend(self.decoder.decode(self._block, raw=True))
         self.frames += found
         return found
 

@@ -14,7 +14,7 @@ import h2.connection
 import h2.events
 import h2.exceptions
 import h2.settings
-import hpack.exceptions
+import hpack
 
 from agent.codec.h2_frames import (
     DATA,
@@ -450,10 +450,13 @@ class ReferenceConnection(Http2):
 
 
 def _code_of(error: h2.exceptions.ProtocolError) -> int:
-    if isinstance(error.__cause__, hpack.exceptions.HPACKError):
+    if isinstance(error.__cause__, hpack.HPACKError):
         return COMPRESSION_ERROR  # to h2 any protocol error (RFC 9113 4.3)
     return int(error.error_code) or PROTOCOL_ERROR
 
 
 def _pairs(given: Any) -> Sequence[Field]:
-    return [(bytes(name), bytes(value)) for name, value in given or ()]
+    return [
+        field if isinstance(field, hpack.NeverIndexedHeaderTuple) else (bytes(field[0]), bytes(field[1]))
+        for field in given or ()
+    ]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
-from typing import Final
+from typing import Any, Final
 
 from agent.codec.gate import FORBIDDEN_TRAILERS, TEXT, check_underscores, is_host, is_host_port, is_target, is_token
 from agent.codec.h1_encode import all_tokens
@@ -23,8 +23,12 @@ from agent.codec.http2 import Http2Limits
 from agent.codec.message import CHUNKED, ProtocolError, RequestHead, ResponseHead
 
 Field = tuple[bytes, bytes]
+"""Name and value. What came never indexed (RFC 7541 6.2.3) is of a class of the library's own, and goes on as it is."""
 Known = dict[tuple[Field, ...], tuple[Headers, int]]
-"""Regular fields that one peer has sent before, as it mostly does from one message to the next, and what they mean."""
+"""Regular fields that one peer has sent before, as it mostly does from one message to the next, and what they mean.
+
+A field that is marked never indexed equals one that is not: the mark counts that came with the list at first.
+"""
 
 _NAME: Final = itemgetter(0)
 _VALUE: Final = itemgetter(1)
@@ -289,12 +293,14 @@ def _remember(names: Iterable[bytes]) -> None:
 
 def _join(headers: Headers) -> None:
     """Several fields of one name: cookies become one field (RFC 9113 8.2.3), others are joined in the index."""
-    crumbs = [value for name, value in headers.items if name == b"cookie"]
+    items: list[Any] = headers.items
+    crumbs = [field for field in items if field[0] == b"cookie"]
     if len(crumbs) > 1:
-        cookie = b"; ".join(filter(None, crumbs))
-        first = next(at for at, item in enumerate(headers.items) if item[0] == b"cookie")
-        rest = [item for item in headers.items[first + 1 :] if item[0] != b"cookie"]
-        headers.items = [*headers.items[:first], (b"cookie", cookie), *rest]
+        cookie = b"; ".join(filter(None, map(_VALUE, crumbs)))
+        marked = next((field for field in crumbs if type(field) is not tuple), None)
+        whole = (b"cookie", cookie) if marked is None else type(marked)(b"cookie", cookie)
+        first = items.index(crumbs[0])
+        headers.items = [*items[:first], whole, *(field for field in items[first + 1 :] if field[0] != b"cookie")]
     index: dict[bytes, bytes] = {}
     for name, value in headers.items:
         index[name] = index[name] + b", " + value if name in index else value
@@ -381,7 +387,9 @@ def _regular(headers: Headers, drop: frozenset[bytes]) -> list[Field]:
     te = index.get(b"te")
     if te is not None and te.strip().lower() != b"trailers":
         drop |= {b"te"}
-    return [(lower, value) for name, value in items if (lower := name.lower()) not in drop]
+    return [
+        field if field[0] == lower else (lower, field[1]) for field in items if (lower := field[0].lower()) not in drop
+    ]
 
 
 def trailer_fields(trailers: Headers) -> list[Field]:

@@ -5,15 +5,17 @@ Blocks are written by hand where hpack would not make them. A decoding error is 
 Not testable at this level:
 4.4   that entries are evicted before an insertion: seen only through indices, which are tested.
 7.1   probing of the table: each connection has tables of its own; what shares one is the pool's.
-7.1.3 never-indexed fields stay so on the next hop: neither library tells them apart once decoded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
-from hpack import Encoder
+from hpack import Encoder, NeverIndexedHeaderTuple
 
 from agent.codec.http2 import COMPRESSION_ERROR
+from agent.codec.message import RequestHead, ResponseHead
 from tests.fake_http2_peer import (
     END_HEADERS,
     END_STREAM,
@@ -21,14 +23,19 @@ from tests.fake_http2_peer import (
     GET,
     HEADER_TABLE_SIZE,
     HEADERS,
+    OK,
     PREFACE,
     RST_STREAM,
     FakeClient,
+    FakeServer,
     Fields,
+    Frame,
     frame,
     heads,
+    request,
     response,
     settings,
+    trailers,
 )
 
 pytestmark = pytest.mark.parametrize("engine", ENGINES)
@@ -178,3 +185,63 @@ def test_what_we_encode_keeps_to_the_peer_s_table(engine: str, size: int) -> Non
         answer = next(each for each in client.sent() if each.kind == HEADERS)
         assert answer.fields == [(b":status", b"200"), (b"x-a", b"1"), (b"x-b", b"%d" % (number % 5) * 30)]
     assert client.decoder.header_table_size <= size
+
+
+SECRET = NeverIndexedHeaderTuple(b"x-secret", b"a value of some length, which could be guessed byte by byte")
+
+
+def never_indexed(sent: Iterable[Frame]) -> list[bytes]:
+    fields = [field for each in sent for field in each.fields]
+    return [field[0] for field in fields if isinstance(field, NeverIndexedHeaderTuple)]
+
+
+@pytest.mark.parametrize("change", [True, False], ids=["others change", "as it is"])
+def test_a_request_s_field_that_came_never_indexed_goes_on_so(engine: str, change: bool) -> None:
+    """6.2.3, 7.1.3: intermediaries keep the representation"""
+    client, server = FakeClient(engine), FakeServer(engine)
+    (event,) = heads(client.take(client.headers(1, [*GET, SECRET, (b"x-plain", b"1"), (b"x-gone", b"1")])))
+    assert isinstance(event.head, RequestHead)
+    if change:
+        event.head.headers.set(b"x-plain", b"2")
+        event.head.headers.remove(b"x-gone")
+        event.head.headers.add(b"X-Upper", b"1")
+    server.codec.open_stream(event.head, end=True)
+    sent = server.sent()
+    assert SECRET in sent[0].fields
+    assert never_indexed(sent) == [b"x-secret"]
+
+
+def test_a_response_s_fields_that_came_never_indexed_go_on_so(engine: str) -> None:
+    """6.2.3, 7.1.3"""
+    client, server = FakeClient(engine), FakeServer(engine)
+    client.take(client.headers(1, GET))
+    server.requested()
+    server.take(server.headers(1, [*OK, SECRET, (b"x-plain", b"1")], end=False), server.headers(1, [SECRET]))
+    (head,), (end,) = heads(server.events), trailers(server.events)
+    assert isinstance(head.head, ResponseHead)
+    client.codec.send_head(1, head.head, end=False)
+    client.codec.send_end(1, end.trailers)
+    assert never_indexed(client.sent()) == [b"x-secret", b"x-secret"]
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_cookie_is_never_indexed_if_one_of_its_crumbs_was_not_to_be(engine: str, at: int) -> None:
+    """7.1.3; RFC 9113 8.2.3"""
+    client, server = FakeClient(engine), FakeServer(engine)
+    crumbs: Fields = [(b"cookie", b"a=a value of some length"), (b"cookie", b"b=another value of some length")]
+    crumbs[at] = NeverIndexedHeaderTuple(*crumbs[at])
+    (event,) = heads(client.take(client.headers(1, [*GET, *crumbs])))
+    assert isinstance(event.head, RequestHead)
+    server.codec.open_stream(event.head, end=True)
+    sent = server.sent()
+    assert sent[0].fields[-1] == (b"cookie", b"a=a value of some length; b=another value of some length")
+    assert never_indexed(sent) == [b"cookie"]
+
+
+def test_what_attackers_would_guess_is_never_indexed_wherever_it_came_from(engine: str) -> None:
+    """7.1.3: as common implementations do, credentials and short cookies"""
+    server = FakeServer(engine)
+    server.codec.open_stream(
+        request(b"GET", (b"Authorization", b"Basic eDp5"), (b"Cookie", b"a=b"), (b"X-A", b"1")), end=True
+    )
+    assert never_indexed(server.sent()) == [b"authorization", b"cookie"]
