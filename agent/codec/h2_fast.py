@@ -321,7 +321,7 @@ class FastConnection(Http2):
         self.failed = reason
         self._count(reason)
         self._closed = True
-        self._out += goaway(0, code)
+        self._out += goaway(self._gate.highest, code)
 
     def _count(self, reason: str) -> None:
         self.counts[reason] = self.counts.get(reason, 0) + 1

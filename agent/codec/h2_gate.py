@@ -66,8 +66,9 @@ class _Bucket:
 class FrameGate:
     """Sees every byte before the engine does.
 
-    `in_block` is True while a header block waits for its end. `padding` collects, by stream, bytes of DATA frames that
-    the engine swallows and nobody else would give back to the peer's window.
+    `in_block` is True while a header block waits for its end. `highest` is the last stream that a client has begun.
+    `padding` collects, by stream, bytes of DATA frames that the engine swallows and nobody else would give back to the
+    peer's window.
     """
 
     __slots__ = (
@@ -76,7 +77,6 @@ class FrameGate:
         "_controls",
         "_forgiven",
         "_fresh",
-        "_highest",
         "_left",
         "_max_block",
         "_part",
@@ -86,6 +86,7 @@ class FrameGate:
         "_streams",
         "_updates",
         "code",
+        "highest",
         "in_block",
         "padding",
     )
@@ -102,7 +103,7 @@ class FrameGate:
         self._controls = _Bucket(*_CONTROLS, clock)
         self._updates = _Bucket(*_UPDATES, clock)
         self._server = server
-        self._highest = 0
+        self.highest = 0
         self._streams: set[int] = set()
         self._forgiven: deque[int] = deque()
         self.code = PROTOCOL_ERROR
@@ -197,10 +198,10 @@ class FrameGate:
             if not stream:
                 return "headers_on_stream_0"
             if self._server and stream not in self._streams:
-                if stream <= self._highest:
+                if stream <= self.highest:
                     self.code = STREAM_CLOSED
                     return "stream_closed"
-                self._highest = stream
+                self.highest = stream
                 self._streams.add(stream)
             self._block_bytes = length
             self._blocks_left = _MAX_CONTINUATIONS

@@ -618,6 +618,18 @@ def test_floods_end_the_connection_with_a_goaway(engine: str, piece: bytes, reas
     assert (last.kind, last.code) == (GOAWAY, ENHANCE_YOUR_CALM)
 
 
+def test_a_head_that_grows_when_decompressed_ends_the_connection_and_tells_which_streams_were_taken(
+    engine: str,
+) -> None:
+    client = FakeClient(engine)
+    client.take(client.headers(1, GET))
+    client.take(client.headers(3, [*GET, (b"x", b"y" * 3000)]))
+    bomb = client.block(GET) + b"\xbe" * 4000
+    assert client.fails(frame(HEADERS, END_HEADERS | END_STREAM, 5, bomb)) == ENHANCE_YOUR_CALM
+    assert client.codec.failed == "head_flood"
+    assert client.frames[-1].last_stream >= 3
+
+
 def test_resets_that_the_client_forces_are_a_flood_too(engine: str) -> None:
     client = FakeClient(engine)
     for number in range(1, 1201, 2):
