@@ -456,7 +456,8 @@ def _code_of(error: h2.exceptions.ProtocolError) -> int:
 
 
 def _pairs(given: Any) -> Sequence[Field]:
-    return [
-        field if isinstance(field, hpack.NeverIndexedHeaderTuple) else (bytes(field[0]), bytes(field[1]))
+    fields: list[Any] = [
+        (bytes(field[0]), bytes(field[1])) if field.indexable else field  # hpack's mark of what is never indexed
         for field in given or ()
     ]
+    return fields

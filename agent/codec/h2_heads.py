@@ -377,7 +377,7 @@ def response_fields(head: ResponseHead) -> list[Field]:
 
 def _regular(headers: Headers, drop: frozenset[bytes]) -> list[Field]:
     """Fields with lower-case names, but those in `drop`; values are not looked at. Raises ProtocolError."""
-    items = headers.items
+    items: list[Any] = headers.items  # not taken apart, compiled code would make plain tuples of them
     index = headers.index
     if _plain_names.issuperset(map(_NAME, items)) and index.get(b"te", _TRAILERS) == _TRAILERS:
         return items
@@ -394,7 +394,8 @@ def _regular(headers: Headers, drop: frozenset[bytes]) -> list[Field]:
 
 def trailer_fields(trailers: Headers) -> list[Field]:
     """The header block of trailers. Raises ProtocolError (500, `bad_field_to_send`)."""
-    fields = [field for field in _regular(trailers, FORBIDDEN_TRAILERS) if field[0] not in FORBIDDEN_TRAILERS]
+    regular: list[Any] = _regular(trailers, FORBIDDEN_TRAILERS)
+    fields: list[Any] = [field for field in regular if field[0] not in FORBIDDEN_TRAILERS]
     _check_values(fields)
     return fields
 

@@ -31,3 +31,22 @@ def test_remove_drops_all_of_a_name_and_copy_is_independent() -> None:
     assert headers.items == [(b"B", b"2")]
     assert headers.index == {b"b": b"2"}
     assert twin.items == [(b"A", b"1"), (b"B", b"2"), (b"a", b"3")]
+
+
+class FakeMark(tuple[bytes, bytes]):
+    """What a library makes of a field that is never to be indexed."""
+
+    __slots__ = ()
+
+
+def test_fields_that_stay_are_the_same_objects() -> None:
+    marked = FakeMark((b"x-secret", b"1"))
+    headers = Headers([(b"x-a", b"1"), (b"X-B", b"2")])
+    headers.items.insert(1, marked)
+    headers.index[b"x-secret"] = b"1"
+    headers.set(b"x-a", b"3")
+    headers.remove(b"x-b")
+    twin = headers.copy()
+    twin.set(b"x-a", b"4")
+    assert headers.items[1] is marked
+    assert twin.items[1] is marked
