@@ -37,11 +37,12 @@ def read_fields(head: bytes) -> Headers | None:
     index: dict[bytes, bytes] = {}
     headers.items = items
     headers.index = index
-    block = head[head.find(CRLF) + 2 : -4]
-    if not block:
+    end_of_line = head.find(CRLF)
+    end = len(head) - 4
+    if end_of_line == end:  # no fields; compiled code raises SystemError for a slice that ends before its start
         return headers
     known = _known
-    for line in block.split(CRLF):
+    for line in head[end_of_line + 2 : end].split(CRLF):
         field, name = known.get(line) or _read(line)
         if not name:
             return None
