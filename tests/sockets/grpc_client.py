@@ -1,5 +1,7 @@
 """Calls as grpcio makes them: `python grpc_client.py TARGET`, one JSON request a line in, one JSON answer a line out.
 
+They go by CONNECT through the proxy that the environment names in `grpc_proxy`, if it does.
+
 A request is {"kind": …, "method": …} and what the kind takes; an answer has `code` (the status' name), `details`,
 `initial` and `trailing` metadata, and what the kind adds. Bodies are `size` letters, or `text`.
 """
@@ -7,6 +9,7 @@ A request is {"kind": …, "method": …} and what the kind takes; an answer has
 from __future__ import annotations
 
 import json
+import os
 import queue
 import sys
 import zlib
@@ -16,7 +19,7 @@ from typing import Any
 import grpc
 
 OPTIONS = (
-    ("grpc.enable_http_proxy", 0),
+    ("grpc.enable_http_proxy", int("grpc_proxy" in os.environ)),
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.enable_retries", 0),

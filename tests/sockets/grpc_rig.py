@@ -37,9 +37,13 @@ class Outcome(NamedTuple):
 class Caller:
     """A client process with one channel."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, proxy: str = "") -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(CLIENT), target], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, str(CLIENT), target],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **({"grpc_proxy": proxy, "no_proxy": ""} if proxy else {})},
         )
 
     def __call__(self, kind: str, method: str, **how: Any) -> Outcome:
@@ -64,9 +68,9 @@ class Caller:
 
 
 @contextmanager
-def caller(target: str) -> Iterator[Caller]:
-    """A client for the block."""
-    made = Caller(target)
+def caller(target: str, proxy: str = "") -> Iterator[Caller]:
+    """A client for the block, which goes by CONNECT where there is a proxy's URL."""
+    made = Caller(target, proxy)
     try:
         yield made
     finally:

@@ -334,6 +334,22 @@ def test_a_refusal_comes_through_while_the_client_still_sends(call: Caller, meth
     assert done.code == code
 
 
+# CONNECT
+
+
+def test_a_tunnel_through_the_clients_http_proxy(sidecars: Way) -> None:
+    """What grpcio makes of `http_proxy` in the application's environment: HTTP/2 within, the service's mTLS outside."""
+    with caller("server:9080", sidecars.first.ready["http_proxy"]) as call:
+        assert call("unary", "Unary", text="hello").same
+        assert call("flood", "Chat", count=20, size=200_000).same
+        done = call("unary", "Closed", text="x")
+        assert (done.code, done.details) == ("PERMISSION_DENIED", "RBAC: access denied")
+        under_way = sidecars.first.admin("/tasks?view=exchanges&format=json").json["exchanges"]
+        assert [each["cluster"] for each in under_way if each["method"] == "CONNECT"] == [
+            "outbound|9080||server.default.svc.cluster.local"
+        ]
+
+
 # Retries
 
 

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import trio
 
+from agent.codec.http2 import NO_ERROR
 from mesh import config
+from tests.h2_rig import http2_connected
 from tests.rig import (
     LOOPBACK,
     Message,
@@ -100,6 +102,60 @@ async def test_grpc_is_denied_in_its_own_words() -> None:
         answer = await ask(served, "front", b"/admin", b"content-type: application/grpc\r\n")
         assert (answer.status, answer.headers[b"grpc-status"]) == (200, b"7")
         assert answer.headers[b"grpc-message"] == b"RBAC: access denied"
+
+
+# The same by HTTP/2
+
+
+async def test_a_stream_is_denied_and_its_connection_goes_on() -> None:
+    async with (
+        app(sidecar(FRONT, NO_ADMIN)) as served,
+        http2_connected(served.port(), mesh_identity("front")) as client,
+    ):
+        denied = await client.ask(b"/admin")
+        assert (denied.status, bytes(denied.body)) == (403, b"RBAC: access denied")
+        assert denied.head[b"content-type"] == b"text/plain"
+        assert (await client.ask(b"/x")).status == 200
+        await until(lambda: len(served.records) == 2)
+        assert served.records[0].details == "rbac_access_denied_matched_policy[ns[default]-policy[no-admin]-rule[0]]"
+        assert (counted(served, "rbac_allowed"), counted(served, "rbac_denied")) == (1, 1)
+
+
+async def test_a_certificate_is_asked_for_every_stream() -> None:
+    async with app(sidecar(FRONT)) as served:
+        for account in ("stranger", ""):
+            async with http2_connected(served.port(), mesh_identity(account) if account else None) as client:
+                assert [(await client.ask()).status for _ in range(2)] == [403, 403]
+
+
+@pytest.mark.parametrize("length", [b"", b"100000"])
+async def test_a_denial_does_not_wait_for_the_body(length: bytes) -> None:
+    """And what of the body had been sent costs the connection no window (RFC 9113 8.1: answered, then reset)."""
+    upstream = ScriptedUpstream()
+    async with app(sidecar(NO_ADMIN), upstream) as served, http2_connected(served.port(), mesh_identity("x")) as client:
+        extra = [(b"content-length", length)] if length else []
+        for _ in range(20):  # more in all than the connection's window
+            stream = await client.begin(b"/admin", method=b"POST", extra=extra, end=False)
+            await client.send_data(stream, b"x" * 60_000)
+            await client.until(lambda stream=stream: stream.reset is not None)
+            assert (stream.status, bytes(stream.body), stream.ended) == (403, b"RBAC: access denied", True)
+            assert stream.reset == NO_ERROR
+        assert (await client.ask(b"/x", b"y" * 100_000)).status == 200
+        assert upstream.accepted == 1
+        assert not client.goaways
+
+
+@pytest.mark.parametrize("end", [True, False])
+async def test_a_denied_call_gets_trailers_only(end: bool) -> None:
+    async with app(sidecar(NO_ADMIN)) as served, http2_connected(served.port(), mesh_identity("front")) as client:
+        extra = [(b"content-type", b"application/grpc"), (b"te", b"trailers")]
+        call = await client.begin(b"/admin", method=b"POST", extra=extra, end=end)
+        await client.answer(call)
+        [head] = call.heads
+        assert (head[b":status"], head[b"grpc-status"], head[b"grpc-message"]) == (b"200", b"7", b"RBAC: access denied")
+        assert (head[b"content-type"], bytes(call.body), call.ended) == (b"application/grpc", b"", True)
+        await until(lambda: served.records)
+        assert served.records[0].grpc_status == "7"
 
 
 @pytest.mark.parametrize("path", [b"/x/../admin", b"/%61dmin", b"/./admin?x"])

@@ -153,15 +153,17 @@ async def test_connect_to_an_unknown_host_passes_through() -> None:
     assert (record.flags, record.attempts) == ((), 1)
 
 
+@pytest.mark.parametrize("protocol", ["http1", "http2", "tcp"])
 @pytest.mark.parametrize("routed", [True, False])
-async def test_connect_to_a_service(routed: bool) -> None:
+async def test_connect_to_a_service(routed: bool, protocol: str) -> None:
+    """Whatever it speaks: what is in a tunnel is the client's, and no stream of a connection that others use."""
     name = "outbound|8443||shop.example"
     table = config.RouteConfig(
         "8443",
         (config.VirtualHost("shop", ("shop.example",), (config.Route("all", config.RouteMatch(), to("gone", name)),)),),
     )
     async with ScriptedUpstream(mirror).running() as upstream:
-        services = [cluster(name), config.ClusterEndpoints(name, (endpoint(upstream.port),))]
+        services = [cluster(name, protocol=protocol), config.ClusterEndpoints(name, (endpoint(upstream.port),))]
         async with serving(outbound("registry_only", *services, *([table] if routed else []))) as proxy:
             with idle_counts(proxy.cluster(name)):
                 await tunnel(proxy, b"shop.example:8443")
