@@ -39,9 +39,8 @@ Fields = Iterable[tuple[bytes, bytes]]
 
 
 class PeerStream:
-    """What the peer has said on one stream. `heads` are its header blocks, trailers too; `reset` its RST_STREAM's code.
-
-    `window` is what may still be sent on it.
+    """What the peer has said on one stream. `heads` are its header blocks, trailers too; `reset` its first RST_STREAM's
+    code; `window` is what may still be sent on it.
     """
 
     def __init__(self, number: int, window: int) -> None:
@@ -180,7 +179,9 @@ class Http2Peer:
             else:
                 self._stream(frame.stream_id).window += frame.window_increment
         elif isinstance(frame, h2.RstStreamFrame):
-            self._stream(frame.stream_id).reset = frame.error_code
+            stream = self._stream(frame.stream_id)
+            if stream.reset is None:  # a peer may say it again, with STREAM_CLOSED, to what was under way
+                stream.reset = frame.error_code
         elif isinstance(frame, h2.GoAwayFrame):
             self.goaways.append((frame.last_stream_id, frame.error_code))
 

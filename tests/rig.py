@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+import msgspec
 import trio
 import trio.testing
 from msgspec import Struct
@@ -47,6 +48,8 @@ NOW = time.time()  # noqa: TID251  OpenSSL checks certificates against the real 
 MESH_ALPN = ("istio-http/1.1", "istio")
 LOOPBACK = "127.0.0.1"
 SWEEP = 0.25
+engine = "auto"
+"""The codec of what `serving` serves, where its settings leave the choice; the fixture `engine` sets it."""
 
 
 # Certificates
@@ -466,6 +469,7 @@ class Serving:
             credentials=self.dataplane.credentials,
             stats=self.stats.cluster(settings.name),
             codec_limits=CodecLimits(),
+            engine=self.dataplane.settings.codec,
             nursery=self.nursery,
             batch=lambda: self.dataplane.batch,
             refused=self.stats.refused,
@@ -510,7 +514,10 @@ async def serving(
     port_map: dict[int, int] | None = None,
 ) -> AsyncIterator[Serving]:
     """Serve a snapshot for the body: listeners, connections, sweeper and write batch of an agent."""
-    made = Serving(settings or Settings(), identity, role)
+    settings = settings or Settings()
+    if settings.codec == "auto":
+        settings = msgspec.structs.replace(settings, codec=engine)
+    made = Serving(settings, identity, role)
     async with trio.open_nursery() as services:
         made.nursery = services
         batch = made.dataplane.batch = WriteBatch(services)

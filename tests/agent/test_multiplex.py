@@ -9,6 +9,8 @@ from hyperframe.frame import WindowUpdateFrame
 from tests.h2_rig import Http2Peer, Http2Upstream, PeerStream, gateway, http2_connected
 from tests.rig import ScriptedUpstream, Wire, settle, until
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 PIECE = b"x" * 16384
 ENDLESS = 1_000_000_000
 SLACK = 1_500_000  # bytes that the system's own buffers may take once more as they grow

@@ -16,6 +16,8 @@ from mesh import config
 from tests.h2_rig import PREFACE, Http2Peer, gateway, http2_connected
 from tests.rig import LOOPBACK, ScriptedUpstream, Serving, mesh_identity, serving, settle, web
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 HTTP1 = b"GET /one HTTP/1.1\r\nhost: app\r\n\r\n"
 
 

@@ -28,6 +28,8 @@ from tests.rig import (
     web,
 )
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 BIG = bytes(range(256)) * 4096 * 4
 GET = b"GET %s HTTP/1.1\r\nhost: app\r\n\r\n"
 

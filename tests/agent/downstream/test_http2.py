@@ -18,6 +18,8 @@ from mesh import config
 from tests.h2_rig import Http2Peer, Http2Upstream, PeerStream, gateway, http2_connected
 from tests.rig import HungUp, ScriptedUpstream, Serving, Wire, http_listener, settle, until
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 BIG = bytes(range(256)) * 4096
 
 

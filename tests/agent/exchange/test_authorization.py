@@ -25,6 +25,8 @@ from tests.rig import (
     web,
 )
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 
 def condition(attribute: str, *values: str, **more: Any) -> config.AuthzCondition:
     return config.AuthzCondition(attribute, values, **more)

@@ -31,6 +31,8 @@ from tests.rig import (
     snapshot,
 )
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 Protocol = Literal["http1", "http2"]
 HTTP1 = config.DownstreamTls(trust_domains=("cluster.local",))
 HTTP2 = config.DownstreamTls(trust_domains=("cluster.local",), alpn=("istio-h2", "istio"))

@@ -30,6 +30,8 @@ from tests.rig import (
     until,
 )
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 GRPC = b"content-type: application/grpc\r\n"
 EXPECTED = b"x-envoy-expected-rq-timeout-ms"
 TRAILERS = b"HTTP/1.1 200 x\r\n" + GRPC + b"transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\ngrpc-status: %s\r\n\r\n"

@@ -8,6 +8,8 @@ import trio
 from tests.agent.exchange.scripts import Step, ok, steps
 from tests.rig import HungUp, Script, ScriptedUpstream, Wire, idle_counts, serving, settle, until, web
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 MIB = 1024 * 1024
 
 

@@ -17,6 +17,8 @@ from agent.codec.http2 import NO_ERROR
 from tests.h2_rig import Http2Peer, Http2Upstream, PeerStream, gateway, http2_connected
 from tests.rig import Message, ScriptedUpstream, Serving, Wire, until
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 PAIRS = [(near, far) for near in (1, 2) for far in (1, 2)]
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455 1.3

@@ -20,6 +20,8 @@ from tests.agent.upstream.cluster_rig import only
 from tests.h2_rig import Http2Upstream, http2_connected
 from tests.rig import ScriptedUpstream, Serving, Wire, idle_counts, serving, settle, until, web
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 
 @asynccontextmanager
 async def sharing(upstream: ScriptedUpstream | None = None, **fields: Any) -> AsyncIterator[tuple[Serving, Cluster]]:

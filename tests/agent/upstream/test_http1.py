@@ -16,7 +16,10 @@ from agent.upstream.endpoint import Endpoint
 from agent.upstream.http1 import Http1Connection
 from agent.upstream.pool import Pool
 from mesh.net.tcp import TcpTransport
+from tests import rig
 from tests.rig import Wire, endpoint, tcp_pair
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 def get(path: bytes = b"/") -> RequestHead:
@@ -32,7 +35,10 @@ async def pair() -> AsyncIterator[tuple[Http1Connection, Wire]]:
     """A connection and its server."""
     with trio.fail_after(5):
         async with tcp_pair() as (client, server):
-            yield Http1Connection(client, http1_client(Limits()), Endpoint(endpoint(1)), Pool(), 0.0), Wire(server)
+            yield (
+                Http1Connection(client, http1_client(Limits(), rig.engine), Endpoint(endpoint(1)), Pool(), 0.0),
+                Wire(server),
+            )
 
 
 async def body_of(connection: Http1Connection) -> bytes:

@@ -17,6 +17,8 @@ from tests.rig import Serving, http_listener, idle_counts, routes_to, serving, s
 from tests.rig import cluster as make_cluster
 from tests.rig import endpoint as make_endpoint
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 Failure = Callable[[Http2Peer, PeerStream], Awaitable[None]]
 
 

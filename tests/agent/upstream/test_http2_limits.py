@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 import trio.testing
 
 from tests.h2_wire import H2Upstream, H2Wire, h2_client, h2_echo, web2
 from tests.rig import serving, until
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 async def test_the_configured_limit_of_streams() -> None:
