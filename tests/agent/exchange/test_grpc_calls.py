@@ -8,13 +8,11 @@ import pytest
 import trio
 import trio.testing
 
-from agent.codec.headers import Headers
-from agent.codec.http2 import Http2Limits
-from agent.codec.message import ResponseHead
+from agent.codec.http2 import CANCEL
 from mesh import config
 from mesh.config import DirectResponse, Fault, FaultAbort, FaultDelay, Redirect
 from tests.agent.exchange.scripts import HANG, Step, listener, ok, route, steps, to
-from tests.h2_wire import H2Upstream, H2Wire, h2_client
+from tests.h2_rig import Http2Peer, Http2Upstream, PeerStream, http2_connected
 from tests.rig import (
     Message,
     ScriptedUpstream,
@@ -33,6 +31,8 @@ from tests.rig import (
 pytestmark = pytest.mark.usefixtures("engine")
 
 GRPC = b"content-type: application/grpc\r\n"
+CALL = ((b"content-type", b"application/grpc"),)
+TIMED = (*CALL, (b"grpc-timeout", b"3S"))
 EXPECTED = b"x-envoy-expected-rq-timeout-ms"
 TRAILERS = b"HTTP/1.1 200 x\r\n" + GRPC + b"transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\ngrpc-status: %s\r\n\r\n"
 
@@ -194,14 +194,12 @@ def begun(size: int, then: str) -> Step:
 
 async def test_a_deadline_that_passes_in_an_answer_is_its_status(autojump_clock: trio.testing.MockClock) -> None:
     async with ScriptedUpstream(steps(begun(9, "hang"))).running() as upstream:
-        async with serving(to_app(upstream.port)) as proxy, h2_client(proxy.port()) as wire:
-            number = await wire.open(b"/", method=b"POST", content_type="application/grpc", grpc_timeout="3S")
-            seen = await wire.answered(number, seconds=10)
+        async with serving(to_app(upstream.port)) as proxy, http2_connected(proxy.port()) as client:
+            call = await client.ask(method=b"POST", extra=TIMED)
             await until(lambda: proxy.records and not upstream.open)
-    assert (seen.status, seen.body) == (200, b"x" * 9)
-    assert seen.reset is None
-    assert seen.trailers is not None
-    assert seen.trailers.items == [(b"grpc-status", b"4"), (b"grpc-message", b"downstream duration timeout")]
+    assert (call.status, bytes(call.body)) == (200, b"x" * 9)
+    assert call.reset is None
+    assert call.trailers == {b"grpc-status": b"4", b"grpc-message": b"downstream duration timeout"}
     record = proxy.records[0]
     assert (record.flags, record.termination_details, record.grpc_status) == (("DT",), "max_duration_timeout", "4")
     assert record.end - record.start == pytest.approx(3.0)
@@ -209,12 +207,12 @@ async def test_a_deadline_that_passes_in_an_answer_is_its_status(autojump_clock:
 
 async def test_an_upstream_that_fails_in_an_answer_is_its_status() -> None:
     async with ScriptedUpstream(steps(begun(9, "reset"))).running() as upstream:
-        async with serving(to_app(upstream.port)) as proxy, h2_client(proxy.port()) as wire:
-            seen = await wire.ask(b"/", method=b"POST", content_type="application/grpc")
+        async with serving(to_app(upstream.port)) as proxy, http2_connected(proxy.port()) as client:
+            call = await client.ask(method=b"POST", extra=CALL)
             await until(lambda: proxy.records)
-    assert seen.trailers is not None
-    assert seen.trailers.index[b"grpc-status"] == b"14"
-    assert seen.trailers.index[b"grpc-message"].endswith(b"reset after headers. reset reason: connection termination")
+    assert call.trailers is not None
+    assert call.trailers[b"grpc-status"] == b"14"
+    assert call.trailers[b"grpc-message"].endswith(b"reset after headers. reset reason: connection termination")
     assert proxy.records[0].termination_details.startswith("upstream_reset_after_response_started{")
 
 
@@ -222,13 +220,11 @@ async def test_a_client_that_takes_nothing_is_reset_at_its_deadline(autojump_clo
     """Trailers would wait behind what it does not take."""
     async with ScriptedUpstream(steps(begun(1_000_000, "hang"))).running() as upstream:
         async with serving(to_app(upstream.port)) as proxy:
-            async with h2_client(proxy.port(), Http2Limits(stream_window=65535)) as wire:
-                wire.taking = False
-                number = await wire.open(b"/", method=b"POST", content_type="application/grpc", grpc_timeout="3S")
-                seen = await wire.answered(number, seconds=10)
+            async with http2_connected(proxy.port(), hold=True) as client:
+                call = await client.ask(method=b"POST", extra=TIMED)
                 await until(lambda: proxy.records and not upstream.open)
-    assert seen.trailers is None
-    assert seen.reset is not None
+    assert call.trailers is None
+    assert call.reset is not None
     assert proxy.records[0].flags == ("DT",)
 
 
@@ -236,23 +232,20 @@ async def test_a_client_that_takes_nothing_is_reset_at_its_deadline(autojump_clo
 async def test_an_answer_that_ends_before_the_call_keeps_its_trailers(fails: bool) -> None:
     """The reset that follows, because the rest of the request is of no use, comes after them."""
 
-    async def refuse(upstream: H2Upstream, wire: H2Wire, number: int) -> None:
-        wire.codec.send_head(number, ResponseHead(200, Headers()), end=False)
-        await wire.flush()
+    async def refuse(peer: Http2Peer, stream: PeerStream) -> None:
+        await peer.send_head(stream, [(b":status", b"200")])
         if fails:
-            await wire.cancel(number)
+            await peer.send_reset(stream, CANCEL)
         else:
-            wire.codec.send_end(number, Headers(((b"grpc-status", b"14"),)))
-            await wire.flush()
+            await peer.send_head(stream, [(b"grpc-status", b"14")], end=True)
 
-    async with H2Upstream(refuse).running() as upstream:
+    async with Http2Upstream(refuse).running() as upstream:
         given = to_app(upstream.port)
         given.clusters["app"] = cluster(protocol="http2")
-        async with serving(given) as proxy, h2_client(proxy.port()) as wire:
-            number = await wire.open(b"/", method=b"POST", end=False, content_type="application/grpc")
-            seen = await wire.answered(number)
-    assert seen.trailers is not None
-    assert seen.trailers.index[b"grpc-status"] == b"14"
+        async with serving(given) as proxy, http2_connected(proxy.port()) as client:
+            call = await client.answer(await client.begin(method=b"POST", extra=CALL, end=False))
+    assert call.trailers is not None
+    assert call.trailers[b"grpc-status"] == b"14"
 
 
 # Statuses

@@ -6,8 +6,8 @@ import pytest
 import trio
 import trio.testing
 
-from tests.h2_wire import H2Upstream, H2Wire, h2_client, h2_echo, web2
-from tests.rig import serving, until
+from tests.h2_rig import Http2Peer, Http2Upstream, PeerStream, gateway, http2_connected, http2_echo
+from tests.rig import ScriptedUpstream, Wire, serving, until, web
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -15,44 +15,41 @@ pytestmark = pytest.mark.usefixtures("engine")
 async def test_the_configured_limit_of_streams() -> None:
     gate = trio.Event()
 
-    async def wait(upstream: H2Upstream, wire: H2Wire, number: int) -> None:
+    async def wait(peer: Http2Peer, stream: PeerStream) -> None:
         await gate.wait()
-        await h2_echo(upstream, wire, number)
+        await http2_echo(peer, stream)
 
-    upstream = H2Upstream(wait)
-    settings = {"max_concurrent_streams": 2}
-    async with upstream.running(), serving(web2(upstream.port, connection=settings)) as served:
-        async with h2_client(served.port()) as wire:
-            numbers = [await wire.open() for _ in range(5)]
-            await until(lambda: len(upstream.requests) == 5)
-            assert upstream.accepted == 3
-            gate.set()
-            assert {(await wire.answered(number)).status for number in numbers} == {200}
+    upstream = Http2Upstream(wait)
+    cluster = {"connection": {"max_concurrent_streams": 2}}
+    async with gateway(upstream, cluster=cluster) as served, http2_connected(served.port()) as client:
+        streams = [await client.begin() for _ in range(5)]
+        await until(lambda: len(upstream.seen) == 5)
+        assert upstream.accepted == 3
+        gate.set()
+        assert {(await client.answer(stream)).status for stream in streams} == {200}
 
 
-async def test_a_silent_peer_is_asked_and_given_up(autojump_clock: trio.testing.MockClock) -> None:
-    async def hang(upstream: H2Upstream, wire: H2Wire, number: int) -> None:
+KEEPALIVE = {"http2_keepalive": (5.0, 3.0)}
+
+
+async def test_a_silent_peer_that_answers_pings_is_waited_for(autojump_clock: trio.testing.MockClock) -> None:
+    async def hang(peer: Http2Peer, stream: PeerStream) -> None:
         await trio.sleep_forever()
 
-    settings = {"http2_keepalive": (5.0, 3.0)}
-    upstream = H2Upstream(hang)
-    async with upstream.running(), serving(web2(upstream.port, connection=settings)) as served:
-        async with h2_client(served.port()) as wire:
-            number = await wire.open()
+    async with gateway(Http2Upstream(hang), cluster={"connection": KEEPALIVE}) as served:
+        async with http2_connected(served.port()) as client:
+            stream = await client.begin()
             await trio.sleep(60)
-            assert not wire.streams[number].over, "it answers its pings"
+            assert not stream.over
         assert served.refused() == {}
-    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    port = listeners[0].socket.getsockname()[1]
-    async with trio.open_nursery() as nursery:
 
-        async def never(stream: trio.SocketStream) -> None:
-            while await stream.receive_some(4096):
-                pass
 
-        nursery.start_soon(trio.serve_listeners, never, listeners)
-        async with serving(web2(port, connection=settings)) as served, h2_client(served.port()) as wire:
-            number = await wire.open()
-            assert (await wire.answered(number, seconds=60)).status == 503
+async def test_a_peer_that_answers_no_ping_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
+    async def mute(upstream: ScriptedUpstream, wire: Wire) -> None:
+        await wire.rest()
+
+    async with ScriptedUpstream(mute).running() as upstream:
+        async with serving(web(upstream.port, protocol="http2", connection=KEEPALIVE)) as served:
+            async with http2_connected(served.port()) as client:
+                assert (await client.ask()).status == 503
             assert served.refused() == {("upstream_http2", "keepalive_timeout"): 1}
-        nursery.cancel_scope.cancel()
