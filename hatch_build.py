@@ -2,12 +2,10 @@
 
 Which modules, and how, stands in pyproject.toml under `tool.hatch.build.targets.wheel.hooks.custom`. Everything is made
 below `build/` and packed from there, so the tree stays as it is and an editable install never finds a compiled module.
-Modules that did not change since the last build are not given to the C compiler again.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchling asks for this name
+class CompiledModules(BuildHookInterface[Any]):
     """Puts the shared libraries of the listed modules into the wheel, beside their sources, and tags it."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
@@ -24,13 +22,13 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchlin
         if version == "editable":
             return
         target = Path(self.root, "build", f"compiled-{sys.implementation.cache_tag}")
-        made = compiled(self.config["modules"], target, self.config["opt-level"], separate=self.config["separate"])
+        made = compiled(self.config["modules"], target, self.config["opt-level"])
         build_data["force_include"].update({str(path): path.relative_to(target / "lib").as_posix() for path in made})
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
 
 
-def compiled(modules: list[str], target: Path, opt_level: str, *, separate: bool) -> list[Path]:
+def compiled(modules: list[str], target: Path, opt_level: str) -> list[Path]:
     """Compile source files, given by their paths from the working folder; the libraries below `target`/lib.
 
     What mypyc has to say against a module goes to stderr and ends the process with status 1.
@@ -40,19 +38,16 @@ def compiled(modules: list[str], target: Path, opt_level: str, *, separate: bool
     from setuptools import Distribution
     from setuptools.command.build_ext import build_ext
 
-    # mypyc's cache does not notice that the list has changed, and its code is wrong then. The compiler's objects stay.
-    shutil.rmtree(target / "mypy", ignore_errors=True)
+    shutil.rmtree(target, ignore_errors=True)  # mypyc's cache does not notice that the list has changed
     target.mkdir(parents=True, exist_ok=True)
     extensions = mypycify(
         [f"--cache-dir={target / 'mypy'}", *modules],
         opt_level=opt_level,
         debug_level="0",
-        separate=separate,
         target_dir=str(target / "c"),
     )
     command = build_ext(Distribution({"name": "trioweave", "ext_modules": extensions}))
     command.build_lib, command.build_temp = str(target / "lib"), str(target / "objects")
-    command.parallel = os.cpu_count()
     command.ensure_finalized()
     command.run()
     return [Path(path) for path in command.get_outputs()]
