@@ -123,6 +123,7 @@ class ClientSide(Protocol):
 class Downstream:
     """One accepted connection. `scope` encloses its task; `deadline` is looked at by the sweeper.
 
+    `address` is the client's bare IP address, once an exchange has asked for it.
     `direct` is the peer's own address where a PROXY header told another, which then is the transport's.
     `guard` holds the policies that it is under, `facts` what they were last asked about, `server_name` the SNI of its
     ClientHello. `tls`: it came under TLS that ended here, `alpn` is what was agreed on ("" when nothing was). `peer` is
@@ -132,6 +133,7 @@ class Downstream:
     """
 
     __slots__ = (
+        "address",
         "alpn",
         "busy",
         "client_cert",
@@ -154,6 +156,7 @@ class Downstream:
 
     def __init__(self, transport: Transport, settings: config.Listener, now: float) -> None:
         self.transport = transport
+        self.address = b""
         self.direct = ""
         self.config = settings
         self.scope = trio.CancelScope()

@@ -130,7 +130,8 @@ class _Question:
             _refused(self.result, "upgrade_refused", "upgrade_failed").status = 403
             return
         if chain.use_remote_address:
-            forwarding.enter_gateway(head, self.call.source, Random(0), tls=self.call.scheme == "https")
+            address = forwarding.bare_address(self.call.source)
+            forwarding.enter_gateway(head, address, Random(0), tls=self.call.scheme == "https")
         else:
             forwarding.enter_sidecar(head, Random(0), tls=self.call.scheme == "https")
         try:

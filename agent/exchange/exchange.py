@@ -134,7 +134,9 @@ def _enter(stream: Stream, dataplane: Dataplane, record: Record) -> None:
     downstream = stream.downstream
     tls = downstream.tls  # not the scheme: an absolute target may name any
     if stream.chain.use_remote_address:
-        record.request_id = forwarding.enter_gateway(head, downstream.transport.remote, dataplane.rng, tls=tls)
+        if not downstream.address:
+            downstream.address = forwarding.bare_address(downstream.transport.remote)
+        record.request_id = forwarding.enter_gateway(head, downstream.address, dataplane.rng, tls=tls)
         if downstream.client_cert:
             forwarding.set_client_cert(head, downstream.client_cert)
     else:

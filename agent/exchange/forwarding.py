@@ -32,19 +32,16 @@ _EXTERNAL_ONLY: Final = CONTROL_HEADERS | {
 _SET_AT_EDGE: Final = frozenset(
     (b"x-forwarded-for", b"x-forwarded-proto", b"x-envoy-external-address", b"x-request-id")
 )
+# RFC 9562 5.4: the 13th digit is the version, the two bits before the 17th's last two the variant.
+_RANDOM_BITS: Final = ~(0xF << 76 | 0x3 << 62) & (1 << 128) - 1
+_VERSION_4: Final = 0x4 << 76 | 0x2 << 62
 _IGNORED_UPGRADES: Final = (b"h2c", b"tls/")
 
 
 def request_id(rng: Random) -> bytes:
     """A random UUID (version 4) as text; 14th hex digit 4: no trace decision (Istio)."""
-    bits = rng.getrandbits(128)
-    return b"%08x-%04x-4%03x-%04x-%012x" % (
-        bits >> 96,
-        bits >> 80 & 0xFFFF,
-        bits >> 64 & 0xFFF,
-        bits >> 48 & 0x3FFF | 0x8000,
-        bits & 0xFFFFFFFFFFFF,
-    )
+    digits = b"%032x" % (rng.getrandbits(128) & _RANDOM_BITS | _VERSION_4)
+    return b"-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
 def strip_request_hops(head: RequestHead) -> bool:
@@ -101,14 +98,21 @@ def count_hop(head: RequestHead) -> bool:
     return hops > 0
 
 
-def enter_gateway(head: RequestHead, peer_address: str, rng: Random, *, tls: bool) -> bytes:
-    """Edge treatment (use_remote_address): trust nothing the client says of itself. Returns the request id."""
+def bare_address(peer: str) -> bytes:
+    """The IP address of a peer given as `IP:PORT` or `[IP]:PORT`, as forwarding fields tell it."""
+    return peer.rpartition(":")[0].strip("[]").encode()
+
+
+def enter_gateway(head: RequestHead, address: bytes, rng: Random, *, tls: bool) -> bytes:
+    """Edge treatment (use_remote_address) of a request of `address`: trust nothing the client says of itself.
+
+    Returns the request id.
+    """
     headers = head.headers
     index = headers.index
     if not _EXTERNAL_ONLY.isdisjoint(index):
         for name in _EXTERNAL_ONLY.intersection(index):
             headers.remove(name)
-    address = peer_address.rpartition(":")[0].strip("[]").encode()
     before = index.get(b"x-forwarded-for")
     forwarded_for = address if before is None else before + b"," + address
     made = request_id(rng)

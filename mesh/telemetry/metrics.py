@@ -12,6 +12,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate, pairwise
+from math import inf
 from typing import Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
@@ -97,7 +98,7 @@ class Gauge:
 class Histogram:
     """Observations counted by upper bounds; a value equal to a bound belongs to it."""
 
-    __slots__ = ("_bounds", "_les", "counts", "labels", "sum")
+    __slots__ = ("_above", "_bounds", "_bucket", "_les", "_upto", "counts", "labels", "sum")
 
     def __init__(self, labels: str, bounds: tuple[float, ...], les: tuple[str, ...]) -> None:
         self.labels = labels
@@ -105,6 +106,10 @@ class Histogram:
         self._les = les
         self.counts = [0] * len(les)
         self.sum: float = 0.0
+        # the bucket of the latest value, as the next one is often of the same
+        self._bucket = 0
+        self._above: float = -inf
+        self._upto: float = bounds[0] if bounds else inf
 
     @property
     def count(self) -> int:
@@ -112,7 +117,12 @@ class Histogram:
         return sum(self.counts)
 
     def observe(self, value: float) -> None:
-        self.counts[bisect_left(self._bounds, value)] += 1
+        if not self._above < value <= self._upto:
+            bounds = self._bounds
+            self._bucket = at = bisect_left(bounds, value)
+            self._above = bounds[at - 1] if at else -inf
+            self._upto = bounds[at] if at < len(bounds) else inf
+        self.counts[self._bucket] += 1
         self.sum += value
 
     def samples(self, name: str) -> Iterator[Sample]:

@@ -127,7 +127,7 @@ def test_hop_by_hop_fields_of_a_response_go() -> None:
 
 def test_an_ipv6_peer_is_named_without_brackets() -> None:
     head = request()
-    forwarding.enter_gateway(head, "[::1]:5555", random.Random(1), tls=True)
+    forwarding.enter_gateway(head, forwarding.bare_address("[::1]:5555"), random.Random(1), tls=True)
     assert head.headers.get(b"x-forwarded-for") == b"::1"
     assert head.headers.get(b"x-forwarded-proto") == b"https"
 
