@@ -42,7 +42,9 @@ class Headers:
     def extend(self, fields: tuple[tuple[bytes, bytes], ...]) -> None:
         """Append fields whose names are lower case, all different, and none of them there yet."""
         self.items += fields
-        self.index.update(fields)
+        index = self.index
+        for name, value in fields:
+            index[name] = value
 
     def set(self, name: bytes, value: bytes) -> None:
         """Replace every field of that name by one, in the place of the first; append when there is none."""

@@ -111,6 +111,9 @@ class AccessLog:
         return cls(render, tuple(dict.fromkeys(not_served)))
 
 
+_THOUSANDTHS: Final = tuple(f".{millisecond:03d}Z" for millisecond in range(1000))
+
+
 class _StartTime:
     """ISO-8601 UTC with milliseconds; the last text is kept, as many lines share it."""
 
@@ -130,7 +133,7 @@ class _StartTime:
                 self._second = second
                 self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
             self._millisecond = milliseconds
-            self._whole = f"{self._text}.{milliseconds % 1000:03d}Z"
+            self._whole = self._text + _THOUSANDTHS[milliseconds % 1000]
         return self._whole
 
 
