@@ -61,6 +61,7 @@ class FastConnection(Http2):
         "_counted",
         "_ending",
         "_events",
+        "_flooded",
         "_gate",
         "_greeted",
         "_known",
@@ -114,6 +115,8 @@ class FastConnection(Http2):
         self._peer_last = _NO_LIMIT
         self._peer_code = NO_ERROR
         self._closed = False
+        self._flooded = ""
+        """Why the connection must end: the peer has forced too many resets."""
         self._greeted = False
         self.failed = ""
         self.counts: dict[str, int] = {}
@@ -136,7 +139,7 @@ class FastConnection(Http2):
         if reason:
             self._fail(reason, gate.code)
             return events
-        core = self._core
+        core, said = self._core, self._out
         try:
             core.receive_data(data)
         except ngh2.DenialOfServiceError:
@@ -159,6 +162,10 @@ class FastConnection(Http2):
             self._collect(events)  # a reset too is told once it was written
             events += self._events
             self._events = []
+        if self._flooded and not self.failed:
+            # Without the answers to these bytes: the library has read on, and would answer a PING before the GOAWAY.
+            self._out = said
+            self._break(self._flooded, gate.code)
         return events
 
     def _collect(self, events: list[Event]) -> None:
@@ -301,9 +308,7 @@ class FastConnection(Http2):
                 self._count("protocol_error")
 
     def _charge(self, *, by_head: bool = False) -> None:
-        reason = self._gate.reset_forced(by_head=by_head)
-        if reason and not self.failed:
-            self._fail(reason, self._gate.code)
+        self._flooded = self._gate.reset_forced(by_head=by_head) or self._flooded
 
     def _fail(self, reason: str, code: int) -> None:
         """End the connection in the library's own words."""
@@ -317,7 +322,7 @@ class FastConnection(Http2):
         self._closed = True
 
     def _break(self, reason: str, code: int) -> None:
-        """The library has given up: write the GOAWAY in its place."""
+        """The library has given up, or has read on where it should have ended: write the GOAWAY in its place."""
         self.failed = reason
         self._count(reason)
         self._closed = True

@@ -638,6 +638,16 @@ def test_resets_that_the_client_forces_are_a_flood_too(engine: str) -> None:
     assert client.codec.failed == "rapid_reset"
 
 
+@pytest.mark.parametrize("bad", [[*GET, (b"", b"")], [*GET, (b"x", b"\n")], [*GET, (b"expect", b"x")]])
+def test_nothing_is_answered_after_too_many_resets_in_one_read(engine: str, bad: Fields) -> None:
+    client = FakeClient(engine)
+    client.take(b"".join(client.headers(number, bad) for number in range(1, 201, 2)) + ping())
+    assert client.codec.failed == "rapid_reset"
+    *_, last = answers = client.sent()
+    assert (last.kind, last.code) == (GOAWAY, ENHANCE_YOUR_CALM)
+    assert PING not in [each.kind for each in answers]
+
+
 def test_a_flood_that_takes_its_time_is_none(engine: str) -> None:
     client = FakeClient(engine)
     for number in range(1, 2001, 2):
