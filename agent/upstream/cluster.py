@@ -106,7 +106,9 @@ class Cluster(Connections):
         if settings is None or self.outlier is None:
             if self.outlier is not None:
                 self.outlier.release_all()
-            self.ejected.clear()
+            if self.ejected:
+                self.ejected.clear()
+                self._ejections_changed()
             self.outlier = OutlierDetector(settings) if settings else None
         else:
             self.outlier.reconfigure(settings)
@@ -128,6 +130,7 @@ class Cluster(Connections):
                     self.drain_endpoint(endpoint)
                 endpoint.reconfigure(entry)
             fresh[key] = endpoint
+        ejected = len(self.ejected)
         for key, endpoint in self.endpoints.items():
             if key not in fresh:
                 endpoint.removed = True
@@ -137,6 +140,8 @@ class Cluster(Connections):
                 self.drain_endpoint(endpoint)
         self.endpoints = fresh
         self.refresh()
+        if len(self.ejected) != ejected:
+            self._ejections_changed()
 
     def refresh(self) -> None:
         """Recompute `usable` after any change of health."""

@@ -140,3 +140,21 @@ def test_ejections_are_listed_with_reason_and_end_and_told() -> None:
     made.tick(40.0)
     assert list(made.ejections()) == []
     assert len(told) == 2
+
+
+def test_a_push_that_ends_ejections_tells_it() -> None:
+    told: list[int] = []
+    made = make_cluster(
+        cluster(outlier=OUTLIER), 1, 2, clock=Clock(), ejections_changed=lambda: told.append(len(made.ejected))
+    )
+    fail(made)
+    made.set_endpoints((endpoint(1), endpoint(2), endpoint(3)))
+    made.set_endpoints((endpoint(1), endpoint(2)))
+    assert told == [1]
+    made.set_endpoints((endpoint(2),))
+    assert told == [1, 0]
+    fail(made)
+    made.reconfigure(cluster())
+    assert told == [1, 0, 1, 0]
+    made.reconfigure(cluster(outlier=OUTLIER))
+    assert told == [1, 0, 1, 0]
