@@ -242,6 +242,7 @@ class Dataplane:
         self.exchanges: set[ClientSide] = set()
         """Client sides of exchanges under way; HTTP/1 connections keep theirs from one exchange to the next."""
         self.draining = False
+        stats.watch_exchanges(self._under_way)
         self.access_log: LineSink | None = None
         self.format_access_log: Callable[[Record, float], bytes] | None = None
 
@@ -257,6 +258,10 @@ class Dataplane:
     def downstream_full(self) -> bool:
         """Whether one more connection would exceed `max_connections`."""
         return len(self.connections) >= self.settings.max_connections
+
+    def _under_way(self, prefix: str) -> int:
+        inbound = prefix == "inbound"
+        return sum(side.record is not None and side.record.inbound == inbound for side in self.exchanges)
 
     def finish(self, record: Record) -> None:
         """An exchange is over: metrics and one line in the access log."""

@@ -7,7 +7,7 @@ is counted where it happens, on `cluster(name)` and `downstream(prefix)`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from agent.exchange.labels import destination_service, http_labels, labels_of, own_place, tcp_labels
@@ -105,6 +105,7 @@ class Stats:
         self._tcp: dict[Record, _TcpMeter] = {}
         self._clusters: dict[str, ClusterStats] = {}
         self._downstreams: dict[str, DownstreamStats] = {}
+        self._under_way: Callable[[str], int] = lambda prefix: 0
         counter, histogram = registry.counter, registry.histogram
         self._requests = counter("istio_requests_total", "Requests, counted at their end.")
         self._duration = histogram("istio_request_duration_milliseconds", "Duration of exchanges.", BUCKETS)
@@ -143,7 +144,12 @@ class Stats:
         stats = self._downstreams.get(prefix)
         if stats is None:
             stats = self._downstreams[prefix] = DownstreamStats(self.registry, prefix)
+            stats.rq_active.watch(lambda: self._under_way(prefix))
         return stats
+
+    def watch_exchanges(self, under_way: Callable[[str], int]) -> None:
+        """Ask `under_way`, at each scrape, how many requests the listeners of a prefix have."""
+        self._under_way = under_way
 
     def refused(self, where: str, reason: str, count: int = 1) -> None:
         """Count drops or refusals. Both words come from a small fixed set, never from a peer."""

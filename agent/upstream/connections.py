@@ -56,6 +56,8 @@ class Connections:
         self.limits = Limits(settings.breakers)
         self.closed = False
         self.stats = stats
+        requests = self.limits.requests
+        stats.upstream_rq_active.watch(lambda: requests.held)
         self._identity = identity
         self._credentials = credentials
         self._codec_limits = codec_limits

@@ -11,7 +11,8 @@ from agent.dataplane import Dataplane, Downstream
 from agent.exchange.record import Record
 from mesh import config
 from mesh.identity.spiffe import parse
-from tests.rig import Serving, http_listener
+from tests.h2_rig import gateway, http2_connected
+from tests.rig import ScriptedUpstream, Serving, Wire, http_listener, until
 
 PEER = parse("spiffe://cluster.local/ns/shop/sa/cart")
 OWN = parse("spiffe://cluster.local/ns/default/sa/app")
@@ -163,6 +164,35 @@ async def test_finished_exchanges_are_counted_and_logged(serving: Serving) -> No
     text = serving.registry.exposition().decode()
     assert "istio_requests_total{" in text
     assert "istio_tcp_connections_closed_total{" in text
+
+
+async def test_requests_under_way_are_counted_when_asked_for() -> None:
+    asked, answer = [], trio.Event()
+
+    async def script(upstream: ScriptedUpstream, wire: Wire) -> None:
+        while True:
+            asked.append((await wire.message()).path)
+            await answer.wait()
+            await wire.answer()
+
+    def under_way(served: Serving) -> list[str]:
+        lines = served.registry.exposition().decode().splitlines()
+        return [line for line in lines if "_rq_active{" in line]
+
+    downstream = 'envoy_http_downstream_rq_active{http_conn_manager_prefix="outbound"}'
+    upstream = 'envoy_cluster_upstream_rq_active{cluster_name="app"}'
+    async with gateway(ScriptedUpstream(script)) as served:
+        assert under_way(served) == [f"{upstream} 0"]
+        async with served.connect() as old, served.connect(), http2_connected(served.port()) as client:
+            await old.send(b"GET /1 HTTP/1.1\r\nhost: app\r\n\r\n")
+            streams = [await client.begin() for _ in range(2)]
+            await until(lambda: len(asked) == 3)
+            assert under_way(served) == [f"{upstream} 3", f"{downstream} 3"]
+            answer.set()
+            await old.message()
+            for stream in streams:
+                await client.answer(stream)
+            await until(lambda: under_way(served) == [f"{upstream} 0", f"{downstream} 0"])
 
 
 async def test_without_access_log_nothing_is_formatted(serving: Serving) -> None:

@@ -168,6 +168,15 @@ def test_downstream_statistics_are_one_object_per_prefix() -> None:
     assert total(stats, "envoy_http_downstream_cx_active", http_conn_manager_prefix="inbound") == 0
 
 
+def test_requests_under_way_are_asked_for_by_prefix() -> None:
+    stats = make()
+    stats.downstream("inbound")
+    stats.watch_exchanges({"inbound": 3, "outbound": 5}.__getitem__)
+    stats.downstream("outbound")
+    assert total(stats, "envoy_http_downstream_rq_active", http_conn_manager_prefix="inbound") == 3
+    assert total(stats, "envoy_http_downstream_rq_active", http_conn_manager_prefix="outbound") == 5
+
+
 def test_a_forgotten_cluster_keeps_its_istio_series_only() -> None:
     stats = make()
     stats.record(exchange())
