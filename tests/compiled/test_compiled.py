@@ -22,9 +22,12 @@ MODULES: list[str] = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["ho
 SOURCES = sorted(
     file.relative_to(ROOT).as_posix() for name in ("mesh", "agent") for file in (ROOT / name).rglob("*.py")
 )
-# HTTP/1.1 with refusals and admin port, HTTP/2 (gRPC: policies, retries, deadlines, broken upstreams), mTLS sidecars,
-# opaque TCP, several workers.
-TRAFFIC = ("test_gateway.py", "test_grpc.py", "test_mtls.py", "test_tcp.py", "test_workers.py")
+# What asks the codecs, and real processes: all of tests/sockets but what is long and says little of compiled code.
+CODECS = ("tests/agent/codec", "tests/conformance", "tests/fuzz")
+TRAFFIC = tuple(
+    f"tests/sockets/test_{name}.py"
+    for name in ("detection", "faults", "gateway", "gateway_tls", "grpc", "mtls", "proxy_protocol", "tcp", "workers")
+)
 BUILDING = 600.0
 RUNNING = 400.0
 COMPILER = (sysconfig.get_config_var("CC") or "cc").split()[0]
@@ -138,7 +141,6 @@ def test_the_compiled_wheel_serves(tmp_path: Path) -> None:
     # Before the sources in the search for modules: PYTHONSAFEPATH, because `-m` would take the working folder first.
     first = {"PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1", "PYTHONFAULTHANDLER": "1"}
     assert "(compiled)" in run([sys.executable, "-m", "mesh.ctl.agent", "--version"], 30, **first)
-    traffic = [str(ROOT / "tests" / "sockets" / name) for name in TRAFFIC]
     pytest_again = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    told = run([*pytest_again, "--basetemp", str(tmp_path / "traffic"), *traffic], RUNNING, **first)
+    told = run([*pytest_again, "--basetemp", str(tmp_path / "again"), *CODECS, *TRAFFIC], RUNNING, **first)
     assert " passed" in told

@@ -36,6 +36,7 @@ from agent.codec.http2 import (
     TrailersReceived,
 )
 from agent.codec.message import CHUNKED, RequestHead, ResponseHead
+from tests.attributes import attributes
 from tests.fake_http2_peer import (
     CONTINUATION,
     DATA,
@@ -171,9 +172,13 @@ class Told:
             head = event.head
             if head.content_length is not None:
                 self.lengths[event.stream_id] = head.content_length
-            told = [getattr(head, name) for name in type(head).__slots__ if name not in LEFT_OUT]
             self.heads.setdefault(event.stream_id, []).append(
-                (*told, tuple(head.headers.items), tuple(sorted(head.headers.index.items())), event.end)
+                (
+                    *attributes(head, but=LEFT_OUT),
+                    tuple(head.headers.items),
+                    tuple(sorted(head.headers.index.items())),
+                    event.end,
+                )
             )
         elif isinstance(event, DataReceived):
             assert event.stream_id in self.heads, "a body without a head"

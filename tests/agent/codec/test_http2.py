@@ -18,6 +18,7 @@ from agent.codec.http2 import (
     SettingsReceived,
 )
 from agent.codec.message import CHUNKED, ProtocolError, RequestHead, ResponseHead
+from tests.attributes import attributes
 from tests.fake_http2_peer import (
     CONNECT_PROTOCOL,
     CONTINUATION,
@@ -588,7 +589,7 @@ def test_any_cutting_of_the_stream_gives_the_same(engine: str, size: int) -> Non
         client = FakeClient(engine)
         feed(client, b"".join(conversation(client)))
         rest = [
-            tuple(getattr(event, name) for name in type(event).__slots__ if name not in ("head", "trailers"))
+            attributes(event, but=("head", "trailers"))
             for event in client.events
             if not isinstance(event, DataReceived)
         ]
