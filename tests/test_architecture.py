@@ -82,7 +82,6 @@ DOORS = {
     "h11": ("agent/codec/h1.py", "mesh/net/http.py"),
     "h2": ("agent/codec/h2.py",),
     "hpack": ("agent/codec/h2.py",),
-    "ngh2": ("agent/codec/h2_fast.py",),
     "trio_websocket": ("mesh/net/websocket.py", "agent/websocket.py", "pilot/push/server.py"),
     "re2": ("agent/route/regex.py", "pilot/resources/regex.py"),
     "yaml": ("pilot/resources/yaml.py",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module, util
+from importlib import import_module
 from typing import Final, cast
 
 from agent.codec.gate import FieldReader
@@ -13,7 +13,7 @@ from agent.codec.http2 import Http2, Http2Limits
 from agent.codec.message import Limits
 
 ENGINES: Final = ("auto", "fast", "reference")
-"""Values of `engine`: the fast one where the library that it needs is installed, or one of the two."""
+"""Values of `engine`; `auto` is the fast one."""
 
 _MODULES: Final = {"fast": "agent.codec.h1_fast", "reference": "agent.codec.h1"}
 _HTTP2: Final = {
@@ -45,7 +45,7 @@ def http2_client(limits: Http2Limits, engine: str, clock: Callable[[], float]) -
 def _http2(engine: str) -> Callable[..., Http2]:
     made = _connections.get(engine)
     if made is None:
-        module, name = _HTTP2[_chosen(engine, "ngh2")]
+        module, name = _HTTP2[_chosen(engine)]
         made = _connections[engine] = cast("Callable[..., Http2]", getattr(import_module(module), name))
     return made
 
@@ -63,9 +63,7 @@ def _reader(engine: str, name: str) -> FieldReader:
     return reader
 
 
-def _chosen(engine: str, library: str = "") -> str:
+def _chosen(engine: str) -> str:
     if engine not in ENGINES:
         raise ValueError(f"codec engine {engine!r} is not known; write one of {', '.join(ENGINES)}")
-    if engine == "auto":
-        return "fast" if not library or util.find_spec(library) else "reference"
-    return engine
+    return "fast" if engine == "auto" else engine

@@ -144,7 +144,6 @@ class ReferenceConnection(Http2):
         if reason:
             self._fail(reason, self._gate.code)
             return events
-        self._gate.padding.clear()  # h2 counts it among what it asks back
         # frame by frame: where one is refused, h2 forgets what those before it in the same bytes have said
         for piece in self._cutter.cut(data):
             if not self._receive(piece, events):

@@ -1,444 +1,433 @@
-"""The fast HTTP/2 engine: libnghttp2, by way of ngh2, frames, compresses and schedules.
+"""The fast HTTP/2 engine, our own: what comes is cut into frames, and each does to its stream what RFC 9113 says.
 
-The gate has seen every byte before, heads are judged by h2_heads.py, and windows open only for what was passed on. What
-the library refuses by itself it answers by itself; this only tells it apart in `counts`.
+Beside it: the gate counts what floods, hpack_decoder.py reads blocks, h2_heads.py judges the heads that they make,
+h2_streams.py and h2_sending.py do the rest. Written for the compiled build, which makes it fast (decision 017).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
-import ngh2
-
-from agent.codec.h2_frames import goaway, with_setting
-from agent.codec.h2_gate import FrameGate
-from agent.codec.h2_heads import (
-    Field,
-    Known,
-    read_request,
-    read_response,
-    read_trailers,
-    request_fields,
-    response_fields,
-    trailer_fields,
+from agent.codec import h2_frames as frames
+from agent.codec.h2_frames import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADER_SIZE,
+    HEADERS,
+    PADDED,
+    PING,
+    PRIORITIZED,
+    PRIORITY,
+    PUSH_PROMISE,
+    RST_STREAM,
+    SETTINGS,
+    SETTINGS_ACK,
+    STREAM,
+    WINDOW_UPDATE,
 )
-from agent.codec.headers import Headers
+from agent.codec.h2_heads import Known, read_request, read_response, read_trailers
+from agent.codec.h2_sending import Stream
+from agent.codec.h2_settings import (
+    EXTENDED_CONNECT,
+    HEADER_TABLE_SIZE,
+    INITIAL_STREAM_WINDOW,
+    MAX_STREAMS,
+    read_settings,
+    refusal,
+)
+from agent.codec.h2_streams import NO_LIMIT, Streams
+from agent.codec.hpack_decoder import Decoder, Fields
+from agent.codec.hpack_table import CompressionError, HeadTooLarge
 from agent.codec.http2 import (
+    COMPRESSION_ERROR,
     ENHANCE_YOUR_CALM,
+    FLOW_CONTROL_ERROR,
+    FRAME_SIZE_ERROR,
     NO_ERROR,
     PROTOCOL_ERROR,
     REFUSED_STREAM,
+    STREAM_CLOSED,
     DataReceived,
     Event,
     GoAwayReceived,
     HeadReceived,
-    Http2,
     Http2Limits,
     PongReceived,
     SettingsReceived,
     StreamReset,
     TrailersReceived,
 )
-from agent.codec.message import ProtocolError, RequestHead, ResponseHead
+from agent.codec.message import CHUNKED, ProtocolError
 
 _MAX_INTERIM: Final = 32
-_ENABLE_PUSH, _MAX_STREAMS, _WINDOW, _MAX_HEAD, _CONNECT, _NO_PRIORITIES = 2, 3, 4, 6, 8, 9
-_DEFAULT_STREAMS: Final = 100  # until the peer's SETTINGS have come
-_NO_LIMIT: Final = 2**31 - 1
-_CONTROL: Final = 16 * 1024
-_PIECE: Final = 4 * 1024  # a body that ends within so much leaves in one frame, before or after the others
-# Left to itself, the library sends the oldest stream's body to its end before the next one's.
-_TAKE_TURNS: Final = ngh2.Priority(urgency=3, incremental=True)
+_PRIORITY_SIZE: Final = 5
+_PING_SIZE: Final = 8
+_GOAWAY_SIZE: Final = 8
+_SETTING_SIZE: Final = 6
+_UNREAD: Final = 1024 * 1024  # bytes of answers that a client leaves unread before it may ask for no more
 
 
-class FastConnection(Http2):
+class FastConnection(Streams):
     """The engine `fast`."""
 
     __slots__ = (
-        "_closed",
-        "_core",
-        "_counted",
-        "_ending",
-        "_events",
-        "_flooded",
-        "_gate",
-        "_greeted",
+        "_block",
+        "_block_ends",
+        "_block_stream",
+        "_decoder",
+        "_judged",
         "_known",
-        "_limits",
-        "_methods",
-        "_out",
-        "_peer_code",
-        "_peer_last",
-        "_server",
-        "counts",
-        "extended_connect",
-        "failed",
-        "max_streams",
+        "_part",
+        "_settings_came",
     )
 
     def __init__(self, limits: Http2Limits, clock: Callable[[], float], *, server: bool) -> None:
-        self._limits = limits
-        self._server = server
-        self._gate = FrameGate(clock, limits.max_head_bytes, server=server)
-        # The library's own limits end the connection: they stand far behind those that cost a request only.
-        self._core = ngh2.Connection(
-            ngh2.Role.SERVER if server else ngh2.Role.CLIENT,
-            ngh2.Configuration(
-                auto_window_update=False,
-                max_inbound_header_list_size=4 * limits.max_head_bytes + 64 * 1024,
-                max_inbound_header_count=max(1024, 4 * limits.max_fields),
-                max_send_header_block_length=4 * limits.max_head_bytes + 64 * 1024,
-                max_continuations=64,
-            ),
-        )
-        settings = {_WINDOW: limits.stream_window, _MAX_HEAD: limits.max_head_bytes}
-        if server:
-            settings |= {_CONNECT: 1, _NO_PRIORITIES: 1}
-        else:
-            settings |= {_ENABLE_PUSH: 0}
-        self._core.initiate_connection(settings)
-        self._core.set_local_window_size(limits.connection_window)
-        greeting = self._core.data_to_send()
-        if server:  # told to the peer only: the library would end the connection for one stream too many
-            greeting = with_setting(greeting, _MAX_STREAMS, limits.max_concurrent_streams)
-        self._methods: dict[int, bytes] = {}
-        """Streams whose head was given out or asked for: the request's method; b"": a CONNECT that made no tunnel."""
-        self._counted: dict[int, int] = {}
-        """By stream, of a client's: informational heads that came; of a server's: 1 when it was told to take turns."""
+        super().__init__(limits, clock, server=server)
+        self._part = b""
+        """The frame that has not come whole; `_judged` if the gate has seen its header."""
+        self._judged = False
+        # beyond this the connection ends; a head that is merely too large costs its request only
+        self._decoder = Decoder(4 * limits.max_head_bytes + 64 * 1024)
         self._known: Known = {}
-        self._ending: set[int] = set()
-        """Streams that were reset by the peer or by us, until the library has forgotten them."""
-        self._out = greeting
-        self._events: list[Event] = []
-        """What came up while sending; told with the peer's next bytes."""
-        self._peer_last = _NO_LIMIT
-        self._peer_code = NO_ERROR
-        self._closed = False
-        self._flooded = ""
-        """Why the connection must end: the peer has forced too many resets."""
-        self._greeted = False
-        self.failed = ""
-        self.counts: dict[str, int] = {}
-        self.max_streams = _DEFAULT_STREAMS
-        self.extended_connect = False
-
-    @property
-    def in_head(self) -> bool:
-        """Whether a header block waits for its end."""
-        return self._gate.in_block
-
-    # From the peer
+        self._block = b""
+        self._block_stream = 0
+        """The stream whose header block has not come whole; 0: none."""
+        self._block_ends = False
+        self._settings_came = False
 
     def receive_data(self, data: bytes) -> list[Event]:
-        events, self._events = self._events, []
+        events: list[Event] = []
         if self._closed:
             return events
+        if self._part:
+            data = self._part + data
         gate = self._gate
-        reason = gate.check(data)
-        if reason:
-            self._fail(reason, gate.code)
-            return events
-        core, said = self._core, self._out
-        try:
-            core.receive_data(data)
-        except ngh2.DenialOfServiceError:
-            self._collect(events)
-            self._break("head_flood", ENHANCE_YOUR_CALM)
-            return events
-        except ngh2.NGH2Error:
-            self._collect(events)
-            self._break("protocol_error", PROTOCOL_ERROR)
-            return events
-        self._collect(events)
-        if gate.padding:
-            for number, size in gate.padding:
-                self.consume(number, size)
-            gate.padding.clear()
-        # a GOAWAY of the library's own is told once it is pulled, and it goes before any data
-        if core.want_write and len(self._out) < _CONTROL:
-            self._out += self._pull(_CONTROL)
-        if self._out:
-            self._collect(events)  # a reset too is told once it was written
-            events += self._events
-            self._events = []
-        if self._flooded and not self.failed:
-            # Without the answers to these bytes: the library has read on, and would answer a PING before the GOAWAY.
-            self._out = said
-            self._break(self._flooded, gate.code)
+        at, size = 0, len(data)
+        if gate.greeting:
+            at = gate.greet(data)
+            if at < 0:
+                self._fail("bad_preface", PROTOCOL_ERROR)
+                return events
+        while size - at >= HEADER_SIZE:
+            length = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
+            kind, flags = data[at + 3], data[at + 4]
+            number = (data[at + 5] << 24 | data[at + 6] << 16 | data[at + 7] << 8 | data[at + 8]) & STREAM
+            start = at + HEADER_SIZE
+            padding = 0
+            if kind == DATA and flags & PADDED and length:
+                if size == start:
+                    break  # the next byte says how much of it is padding
+                padding = data[start] + 1
+            if not self._judged:
+                reason = gate.frame(kind, flags, number, length, padding)
+                if reason:
+                    self._fail(reason, gate.code)
+                    return events
+            if size - start < length:
+                self._judged = True
+                break
+            self._judged = False
+            at = start + length
+            if self._block_stream:
+                if kind == CONTINUATION and number == self._block_stream:
+                    self._continue(data[start:at], flags, events)
+                else:
+                    self._fail("protocol_error", PROTOCOL_ERROR)
+            elif kind == DATA:
+                self._data(number, flags, data, start, at, padding, events)
+            elif kind == HEADERS:
+                self._headers(number, flags, data, start, at, events)
+            elif kind == WINDOW_UPDATE:
+                self._window_update(number, data[start:at], events)
+            else:
+                self._rarer(kind, number, flags, data[start:at], events)
+            if self.failed:
+                return events
+        self._part = data[at:] if at < size else b""
         return events
 
-    def _collect(self, events: list[Event]) -> None:
-        known = self._methods
-        arrived: list[Any] = self._core.events()  # told apart by type, for there are many
-        for event in arrived:
-            kind = type(event)
-            if kind is ngh2.DataReceived:
-                number, data = event.stream_id, event.data
-                if number in known:
-                    events.append(DataReceived(number, data, len(data), event.end_stream))
-                else:
-                    self.consume(number, len(data))
-            elif kind is ngh2.RequestReceived:
-                self._request(event, events)
-            elif kind is ngh2.ResponseReceived:
-                self._response(event.stream_id, event.headers, events, end=event.end_stream)
-            elif kind is ngh2.StreamClosed:
-                if event.error_code == NO_ERROR and event.stream_id not in self._ending:
-                    known.pop(event.stream_id, None)
-                    if self._server:
-                        self._gate.closed(event.stream_id)
-                else:
-                    self._stream_broken(event, events)
-                if self._counted:
-                    self._counted.pop(event.stream_id, None)
-            else:
-                self._rarer(event, events)
+    # Data
 
-    def _request(self, event: ngh2.RequestReceived, events: list[Event]) -> None:
-        number = event.stream_id
-        end = event.end_stream
-        if len(self._methods) >= self._limits.max_concurrent_streams:
-            self._count("too_many_streams")
-            self._try_reset(number, REFUSED_STREAM)
-            self._charge()
+    def _data(
+        self, number: int, flags: int, data: bytes, start: int, end: int, padding: int, events: list[Event]
+    ) -> None:
+        size = end - start
+        self._receivable -= size
+        if self._receivable < 0:
+            self._fail("protocol_error", FLOW_CONTROL_ERROR)
             return
-        try:
-            head = read_request(event.headers, self._limits, self.counts, self._known, end=end)
-        except ProtocolError as error:
-            self._refuse(number, error)
+        if flags & PADDED and (padding > size or not size):
+            self._fail("protocol_error", PROTOCOL_ERROR)
             return
-        self._methods[number] = head.method
-        events.append(HeadReceived(number, head, end))
-
-    def _refuse(self, number: int, error: ProtocolError) -> None:
-        """A request that is no request: answered where there is a status for it, else reset; its neighbours go on."""
-        self._count(error.reason)
-        if error.status in (417, 431):
-            fields = [(b":status", b"%d" % error.status), (b"content-length", b"0")]
-            try:
-                self._core.send_response(number, fields, end_stream=True)
-            except (ngh2.StreamProtocolError, ngh2.ConnectionStateError):
-                return  # the same bytes have reset it, or ended the connection
-            self._out += self._pull(_CONTROL)  # a reset would take back what is queued
-            self._try_reset(number, NO_ERROR)
+        stream = self._streams.get(number)
+        if stream is None:
+            self._give_back(size)
+            self._is_late(number)
+            return
+        stream.receivable -= size
+        last = flags & END_STREAM != 0
+        if stream.receivable < 0:
+            self._refuse_data(stream, size, FLOW_CONTROL_ERROR, "malformed_message", events)
+        elif stream.ended:
+            self._refuse_data(stream, size, STREAM_CLOSED, "malformed_message", events)
+        elif number > self._begun:
+            self._fail("protocol_error", PROTOCOL_ERROR)
+        elif not self._server and not stream.headed:
+            self._refuse_data(stream, size, PROTOCOL_ERROR, "malformed_message", events)
         else:
-            self._try_reset(number, PROTOCOL_ERROR)
+            body = data[start + 1 : end + 1 - padding] if padding else data[start:end]
+            if stream.left != CHUNKED:
+                stream.left -= len(body)
+                if stream.left < 0 or (last and stream.left):
+                    self._refuse_data(stream, size, PROTOCOL_ERROR, "content_length_mismatch", events)
+                    return
+            if size or last:
+                events.append(DataReceived(number, body, size, last))
+            if last:
+                self._peer_ended(stream)
+
+    def _refuse_data(self, stream: Stream, size: int, code: int, reason: str, events: list[Event]) -> None:
+        self._give_back(size)
+        self._break(stream, code, reason, events)
+
+    def _peer_ended(self, stream: Stream) -> None:
+        stream.ended = True
+        if stream.sent:
+            self._close(stream)
+
+    def _is_idle(self, number: int) -> bool:
+        return number > self._begun or not number & 1
+
+    def _is_late(self, number: int) -> None:
+        """Data or a head came for a stream that is not there: late, or a mistake."""
+        if self._is_idle(number):
+            self._fail("protocol_error", PROTOCOL_ERROR)
+        elif not self._gate.forgives(number):
+            self._fail("protocol_error", STREAM_CLOSED)
+
+    # Heads
+
+    def _headers(self, number: int, flags: int, data: bytes, start: int, end: int, events: list[Event]) -> None:
+        if flags & (PADDED | PRIORITIZED):
+            padding = 0
+            if flags & PADDED and start < end:
+                padding = data[start]
+                start += 1
+            if flags & PRIORITIZED:
+                start += _PRIORITY_SIZE
+            end -= padding
+            if start > end:
+                self._fail("protocol_error", PROTOCOL_ERROR if padding else FRAME_SIZE_ERROR)
+                return
+        if not number & 1 or (number > self._begun and not self._server):
+            self._fail("protocol_error", PROTOCOL_ERROR)
+        elif flags & END_HEADERS:
+            self._head(number, data[start:end], flags & END_STREAM != 0, events)
+        else:
+            self._block = data[start:end]
+            self._block_stream = number
+            self._block_ends = flags & END_STREAM != 0
+
+    def _continue(self, fragment: bytes, flags: int, events: list[Event]) -> None:
+        self._block += fragment
+        if flags & END_HEADERS:
+            block, number = self._block, self._block_stream
+            self._block, self._block_stream = b"", 0
+            self._head(number, block, self._block_ends, events)
+
+    def _head(self, number: int, block: bytes, last: bool, events: list[Event]) -> None:
+        try:
+            fields = self._decoder.decode(block)
+        except CompressionError:
+            self._fail("protocol_error", COMPRESSION_ERROR)
+            return
+        except HeadTooLarge:
+            self._fail("head_flood", ENHANCE_YOUR_CALM)
+            return
+        stream = self._streams.get(number)
+        if stream is None:
+            if number > self._begun:
+                self._begun = number
+                self._request(number, fields, last, events)
+            else:
+                self._is_late(number)
+        elif stream.ended:
+            self._break(stream, STREAM_CLOSED, "malformed_message", events)
+        elif self._server or stream.headed:
+            self._trailers(stream, fields, last, events)
+        else:
+            self._response(stream, fields, last, events)
+
+    def _request(self, number: int, fields: Fields, last: bool, events: list[Event]) -> None:
+        reason = ""
+        if self._refusing:
+            reason = "stream_after_goaway"
+        elif len(self._streams) >= self._limits.max_concurrent_streams:
+            reason = "too_many_streams"
+        elif self._sending.backlog > _UNREAD:
+            reason = "answers_unread"
+        if reason:
+            self._count(reason)
+            self._write_reset(number, REFUSED_STREAM)
+            self._charge(by_head=False)
+            return
+        self._highest = number
+        try:
+            head = read_request(fields, self._limits, self.counts, self._known, end=last)
+        except ProtocolError as error:
+            self._refuse(number, error.status, error.reason)
+            return
+        stream = Stream(number, head.method, self._sending.initial_window, self._stream_window)
+        stream.left = head.content_length
+        stream.tunnel = head.method == b"CONNECT"
+        stream.ended = last
+        self._streams[number] = stream
+        events.append(HeadReceived(number, head, last))
+
+    def _refuse(self, number: int, status: int, reason: str) -> None:
+        """A request that is no request: answered where there is a status for it, else reset; its neighbours go on."""
+        self._count(reason)
+        code = PROTOCOL_ERROR
+        if status in (417, 431):
+            answered = Stream(number, b"", 0, 0)
+            self._sending.write_head(answered, [(b":status", b"%d" % status), (b"content-length", b"0")], end=True)
+            code = NO_ERROR
+        self._write_reset(number, code)
         self._charge(by_head=True)
 
-    def _response(self, number: int, fields: Sequence[Field], events: list[Event], *, end: bool) -> None:
-        method = self._methods.get(number)
-        if method is None:
-            return
+    def _response(self, stream: Stream, fields: Fields, last: bool, events: list[Event]) -> None:
         try:
-            head = read_response(fields, self._limits, self.counts, method, self._known, end=end)
-            if head.status < 200:
-                self._counted[number] = count = self._counted.get(number, 0) + 1
-                if count >= _MAX_INTERIM:
-                    raise ProtocolError(400, "too_many_interim")
-            elif head.status >= 300 and method == b"CONNECT":
-                self._methods[number] = b""
+            head = read_response(fields, self._limits, self.counts, stream.method, self._known, end=last)
         except ProtocolError as error:
-            self._reset_bad(number, error.reason, events)
+            self._break(stream, PROTOCOL_ERROR, error.reason, events)
             return
-        events.append(HeadReceived(number, head, end))
-
-    def _reset_bad(self, number: int, reason: str, events: list[Event]) -> None:
-        self._count(reason)
-        self._methods.pop(number, None)
-        self._try_reset(number, PROTOCOL_ERROR)
-        events.append(StreamReset(number, PROTOCOL_ERROR, False, reason))
-        self._charge()
-
-    def _stream_broken(self, event: ngh2.StreamClosed, events: list[Event]) -> None:
-        """A stream is over before its time, or after a reset."""
-        number = event.stream_id
-        known = self._methods.pop(number, None)
-        if number in self._ending:
-            self._ending.discard(number)
-            self._gate.was_reset(number)
-        elif number > self._peer_last and not self._server:
-            return  # not processed by the peer, as its GOAWAY has told
-        else:  # the library's own reset, perhaps of a stream that was never given out
-            self._gate.was_reset(number)
-            self._count("malformed_message")
-            if known is not None:
-                events.append(StreamReset(number, event.error_code, False, "malformed_message"))
-            self._charge(by_head=known is None and self._server)
-
-    def _rarer(self, event: ngh2.Event, events: list[Event]) -> None:
-        if isinstance(event, ngh2.TrailersReceived):
-            number = event.stream_id
-            method = self._methods.get(number)
-            if method is None:
+        if head.status < 200:
+            stream.interim += 1
+            if stream.interim > _MAX_INTERIM:
+                self._break(stream, PROTOCOL_ERROR, "too_many_interim", events)
                 return
-            tunnel = method == b"CONNECT"
-            try:
-                trailers = read_trailers(event.headers, self._limits, self.counts, self._known, tunnel=tunnel)
-            except ProtocolError as error:
-                self._reset_bad(number, error.reason, events)
-                return
-            events.append(TrailersReceived(number, trailers))
-        elif isinstance(event, ngh2.InformationalResponseReceived):
-            self._response(event.stream_id, event.headers, events, end=False)
-        elif isinstance(event, ngh2.StreamReset):
-            self._ending.add(event.stream_id)
-            if self._methods.pop(event.stream_id, None) is not None:
-                events.append(StreamReset(event.stream_id, event.error_code, True))
-        elif isinstance(event, ngh2.GoAwayReceived):
-            self._peer_last = event.last_stream_id
-            self._peer_code = event.error_code
-            events.append(GoAwayReceived(event.last_stream_id, event.error_code))
-        elif isinstance(event, ngh2.SettingsReceived):
-            settings = event.settings
-            self.max_streams = min(
-                settings.get(_MAX_STREAMS, self.max_streams if self._greeted else _NO_LIMIT), _NO_LIMIT
-            )
-            self._greeted = True
-            self.extended_connect = self.extended_connect or settings.get(_CONNECT) == 1
-            events.append(SettingsReceived())
-        elif isinstance(event, ngh2.PingAcknowledged):
-            events.append(PongReceived(event.opaque_data))
-        elif isinstance(event, ngh2.ConnectionClosed):
-            self._closed = True
-            # the library closes too, with the peer's code, when it has no streams left after the peer's GOAWAY
-            ours = event.error_code != self._peer_code or self._methods
-            if event.error_code != NO_ERROR and ours and not self.failed:
-                self.failed = "protocol_error"
-                self._count("protocol_error")
-
-    def _charge(self, *, by_head: bool = False) -> None:
-        self._flooded = self._gate.reset_forced(by_head=by_head) or self._flooded
-
-    def _fail(self, reason: str, code: int) -> None:
-        """End the connection in the library's own words."""
-        self.failed = reason
-        self._count(reason)
-        try:
-            self._core.terminate_connection(code)
-            self._out += self._core.data_to_send()
-        except ngh2.NGH2Error:
-            self._break(reason, code)
-        self._closed = True
-
-    def _break(self, reason: str, code: int) -> None:
-        """The library has given up, or has read on where it should have ended: write the GOAWAY in its place."""
-        self.failed = reason
-        self._count(reason)
-        self._closed = True
-        self._out += goaway(self._gate.highest, code)
-
-    def _count(self, reason: str) -> None:
-        self.counts[reason] = self.counts.get(reason, 0) + 1
-
-    # To the peer
-
-    def data_to_send(self, limit: int) -> bytes:
-        out = self._out
-        if out:
-            self._out = b""
-        elif self._closed:
-            return b""
         else:
-            out = self._pull(limit)
-        self._gate.sent(len(out))
-        return out
+            stream.headed = True
+            if head.content_length is not None:
+                stream.left = head.content_length
+            stream.tunnel = head.status < 300 and stream.method == b"CONNECT"
+        events.append(HeadReceived(stream.number, head, last))
+        if last:
+            self._peer_ended(stream)
 
-    def _pull(self, limit: int) -> bytes:
-        core = self._core
+    def _trailers(self, stream: Stream, fields: Fields, last: bool, events: list[Event]) -> None:
         try:
-            out = core.data_to_send(limit)
-        except ngh2.NGH2Error:
-            self._break("protocol_error", PROTOCOL_ERROR)
-            return b""
-        if not core.want_read:
-            self._collect(self._events)
-        return out
-
-    def open_stream(self, head: RequestHead, *, end: bool) -> int:
-        fields = request_fields(head)
-        if self._closed or not self._core.can_send_request:
-            return 0
-        try:
-            number = self._core.send_request(fields, end_stream=end)
-        except (ngh2.NoAvailableStreamIDError, ngh2.ConnectionClosingError, ngh2.ConnectionStateError):
-            return 0
-        self._methods[number] = head.method if head.upgrade is None else b"CONNECT"
-        return number
-
-    def send_head(self, stream_id: int, head: ResponseHead, *, end: bool) -> None:
-        fields = response_fields(head)
-        if self._closed:
+            trailers = read_trailers(fields, self._limits, self.counts, self._known, tunnel=stream.tunnel)
+        except ProtocolError as error:
+            self._break(stream, PROTOCOL_ERROR, error.reason, events)
             return
-        try:
-            if head.status < 200:
-                self._core.send_informational_response(stream_id, fields)
+        if not last:
+            self._break(stream, PROTOCOL_ERROR, "malformed_message", events)
+        elif stream.left > 0:
+            self._break(stream, PROTOCOL_ERROR, "content_length_mismatch", events)
+        else:
+            events.append(TrailersReceived(stream.number, trailers))
+            self._peer_ended(stream)
+
+    # Other frames
+
+    def _window_update(self, number: int, payload: bytes, events: list[Event]) -> None:
+        if len(payload) != 4:
+            self._fail("protocol_error", FRAME_SIZE_ERROR)
+            return
+        size = int.from_bytes(payload, "big") & STREAM
+        if not number:
+            if not size:
+                self._fail("protocol_error", PROTOCOL_ERROR)
+            elif not self._sending.open_window(size):
+                self._fail("protocol_error", FLOW_CONTROL_ERROR)
+            return
+        stream = self._streams.get(number)
+        if self._is_idle(number):
+            self._fail("protocol_error", PROTOCOL_ERROR)
+        elif stream is None:
+            return  # it has ended
+        elif not size:
+            self._break(stream, PROTOCOL_ERROR, "malformed_message", events)
+        elif not self._sending.open_stream_window(stream, size):
+            self._break(stream, FLOW_CONTROL_ERROR, "malformed_message", events)
+
+    def _rarer(self, kind: int, number: int, flags: int, payload: bytes, events: list[Event]) -> None:
+        code = NO_ERROR
+        if kind == RST_STREAM:
+            code = self._rst_stream(number, payload, events)
+        elif kind == PRIORITY:
+            code = NO_ERROR if len(payload) == _PRIORITY_SIZE else FRAME_SIZE_ERROR
+        elif kind == PUSH_PROMISE:
+            code = PROTOCOL_ERROR
+        elif kind in (SETTINGS, PING, GOAWAY):
+            if number:
+                code = PROTOCOL_ERROR
+            elif kind == SETTINGS:
+                code = self._settings(payload, flags & ACK != 0, events)
+            elif kind == PING:
+                code = self._ping(payload, flags & ACK != 0, events)
             else:
-                self._core.send_response(stream_id, fields, end_stream=end)
-        except (ngh2.StreamProtocolError, ngh2.ConnectionStateError):
-            return  # the stream has ended meanwhile
+                code = self._goaway(payload, events)
+        if code != NO_ERROR:
+            self._fail("protocol_error", code)
 
-    def send_data(self, stream_id: int, data: bytes, *, end: bool = False) -> None:
-        if self._closed:
-            return
-        try:
-            if (not end or len(data) > _PIECE) and self._server and stream_id not in self._counted:
-                self._counted[stream_id] = 1
-                self._core.set_stream_priority(stream_id, _TAKE_TURNS, ignore_client_signal=True)
-            self._core.send_data(stream_id, data, end_stream=end)
-        except (ngh2.StreamProtocolError, ngh2.ConnectionStateError):
-            return
+    def _rst_stream(self, number: int, payload: bytes, events: list[Event]) -> int:
+        if len(payload) != 4:
+            return FRAME_SIZE_ERROR
+        if self._is_idle(number):
+            return PROTOCOL_ERROR
+        stream = self._streams.get(number)
+        if stream is not None:
+            self._forget(stream)
+            self._gate.was_reset(number)
+            events.append(StreamReset(number, int.from_bytes(payload, "big"), True))
+        return NO_ERROR
 
-    def send_end(self, stream_id: int, trailers: Headers | None = None) -> None:
-        if self._closed:
-            return
-        try:
-            if trailers is not None and trailers.items:
-                self._core.send_trailers(stream_id, trailer_fields(trailers))
-            else:
-                self._core.end_stream(stream_id)
-        except (ngh2.StreamProtocolError, ngh2.ConnectionStateError):
-            return
+    def _settings(self, payload: bytes, ack: bool, events: list[Event]) -> int:
+        if ack:
+            self._settled()
+            return FRAME_SIZE_ERROR if payload else NO_ERROR
+        if len(payload) % _SETTING_SIZE:
+            return FRAME_SIZE_ERROR
+        if not self._settings_came:
+            self._settings_came = True
+            self.max_streams = NO_LIMIT
+        for key, value in read_settings(payload):
+            code = refusal(key, value, by_server=not self._server)
+            if code != NO_ERROR:
+                return code
+            if key == HEADER_TABLE_SIZE:
+                self._sending.set_table_size(value)
+            elif key == MAX_STREAMS:
+                self.max_streams = min(value, NO_LIMIT)
+            elif key == INITIAL_STREAM_WINDOW:
+                if not self._sending.set_initial_window(value, self._streams.values()):
+                    return FLOW_CONTROL_ERROR
+            elif key == EXTENDED_CONNECT and value:
+                self.extended_connect = True
+        self._sending.write(SETTINGS_ACK)
+        events.append(SettingsReceived())
+        return NO_ERROR
 
-    def queued(self, stream_id: int) -> int:
-        if self._closed:
-            return 0
-        try:
-            return self._core.queued_body_size(stream_id)
-        except ngh2.NGH2Error:
-            return 0
+    def _ping(self, payload: bytes, ack: bool, events: list[Event]) -> int:
+        if len(payload) != _PING_SIZE:
+            return FRAME_SIZE_ERROR
+        if ack:
+            events.append(PongReceived(payload))
+        else:
+            self._sending.write(frames.ping(payload, ack=True))
+        return NO_ERROR
 
-    def consume(self, stream_id: int, credit: int) -> None:
-        if self._closed or not credit:
-            return
-        try:
-            self._core.acknowledge_received_data(credit, stream_id)
-        except (ngh2.NGH2Error, ValueError):
-            return  # the library gives back by itself what came for a stream that it has closed
-
-    def reset(self, stream_id: int, code: int) -> None:
-        if self._methods.pop(stream_id, None) is not None:
-            self._try_reset(stream_id, code)
-
-    def _try_reset(self, stream_id: int, code: int) -> None:
-        if not self._closed:
-            self._ending.add(stream_id)
-            try:
-                self._core.reset_stream(stream_id, code)
-            except (ngh2.StreamProtocolError, ngh2.ConnectionStateError):
-                self._ending.discard(stream_id)
-
-    def ping(self, payload: bytes) -> None:
-        if not self._closed:
-            self._core.ping(payload)
-
-    def announce_shutdown(self) -> None:
-        if not self._closed:
-            self._core.send_shutdown_notice()
-
-    def goaway(self, code: int = NO_ERROR) -> None:
-        if not self._closed:
-            try:
-                self._core.send_goaway(code)
-            except ngh2.ConnectionStateError:
-                return
+    def _goaway(self, payload: bytes, events: list[Event]) -> int:
+        if len(payload) < _GOAWAY_SIZE:
+            return FRAME_SIZE_ERROR
+        self._gone = True
+        last = int.from_bytes(payload[:4], "big") & STREAM
+        events.append(GoAwayReceived(last, int.from_bytes(payload[4:8], "big")))
+        return NO_ERROR

@@ -1,15 +1,36 @@
-"""HTTP/2 frames as bytes, for what the engines do around their libraries: cut, complete and write them."""
+"""HTTP/2 frames as bytes (RFC 9113 4, 6): their numbers, and how to cut and write them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
-PREFACE_SIZE: Final = 24
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEADER_SIZE: Final = 9
-DATA, HEADERS, RST_STREAM, WINDOW_UPDATE = 0, 1, 3, 8
+MAX_FRAME: Final = 16384
+"""The largest payload: what our SETTINGS leave in force, and what any peer takes (6.5.2)."""
+DATA: Final = 0
+HEADERS: Final = 1
+PRIORITY: Final = 2
+RST_STREAM: Final = 3
+SETTINGS: Final = 4
+PUSH_PROMISE: Final = 5
+PING: Final = 6
+GOAWAY: Final = 7
+WINDOW_UPDATE: Final = 8
+CONTINUATION: Final = 9
+END_STREAM: Final = 0x1
+ACK: Final = 0x1
+END_HEADERS: Final = 0x4
+PADDED: Final = 0x8
+PRIORITIZED: Final = 0x20
+STREAM: Final = 0x7FFFFFFF
+"""The bits of a stream's number, and of a window's size."""
+SETTINGS_ACK: Final = b"\0\0\0\x04\x01\0\0\0\0"
 _GOAWAY: Final = b"\0\0\x08\x07\0\0\0\0\0"
-_END_STREAM: Final = 0x1
-_STREAM: Final = 0x7FFFFFFF
+_PING: Final = b"\0\0\x08\x06\0\0\0\0\0"
+_PONG: Final = b"\0\0\x08\x06\x01\0\0\0\0"
+_PREFACE_SIZE: Final = len(PREFACE)
 
 
 class FrameCutter:
@@ -26,9 +47,9 @@ class FrameCutter:
         data = self._part + data
         pieces = []
         position = 0
-        if self._preface and len(data) >= PREFACE_SIZE:
-            pieces.append(data[:PREFACE_SIZE])
-            position, self._preface = PREFACE_SIZE, False
+        if self._preface and len(data) >= _PREFACE_SIZE:
+            pieces.append(data[:_PREFACE_SIZE])
+            position, self._preface = _PREFACE_SIZE, False
         while not self._preface and len(data) - position >= HEADER_SIZE:
             end = position + HEADER_SIZE + int.from_bytes(data[position : position + 3], "big")
             if end > len(data):
@@ -41,7 +62,7 @@ class FrameCutter:
 
 def as_end(frame: bytes) -> bytes:
     """The same HEADERS or DATA, but END_STREAM."""
-    return frame[:4] + bytes((frame[4] | _END_STREAM,)) + frame[5:]
+    return frame[:4] + bytes((frame[4] | END_STREAM,)) + frame[5:]
 
 
 def without_resets(frames: bytes) -> bytes:
@@ -51,15 +72,46 @@ def without_resets(frames: bytes) -> bytes:
 
 def stream_of(frame: bytes) -> int:
     """The number of its stream."""
-    return int.from_bytes(frame[5:9], "big") & _STREAM
+    return int.from_bytes(frame[5:9], "big") & STREAM
 
 
-def with_setting(sent: bytes, key: int, value: int) -> bytes:
-    """Bytes that begin with a SETTINGS frame, which says one thing more."""
-    size = int.from_bytes(sent[:3], "big")
-    end = HEADER_SIZE + size
-    more = key.to_bytes(2, "big") + value.to_bytes(4, "big")
-    return (size + len(more)).to_bytes(3, "big") + sent[3:end] + more + sent[end:]
+def header(kind: int, flags: int, stream: int, length: int) -> bytes:
+    """What a frame begins with."""
+    return (length << 8 | kind).to_bytes(4, "big") + (flags << 32 | stream).to_bytes(5, "big")
+
+
+def settings(values: Iterable[tuple[int, int]]) -> bytes:
+    """SETTINGS, of identifiers and values."""
+    payload = b"".join(key.to_bytes(2, "big") + value.to_bytes(4, "big") for key, value in values)
+    return header(SETTINGS, 0, 0, len(payload)) + payload
+
+
+def window_update(stream: int, size: int) -> bytes:
+    """A WINDOW_UPDATE by so many bytes."""
+    return header(WINDOW_UPDATE, 0, stream, 4) + size.to_bytes(4, "big")
+
+
+def rst_stream(stream: int, code: int) -> bytes:
+    """A RST_STREAM."""
+    return header(RST_STREAM, 0, stream, 4) + code.to_bytes(4, "big")
+
+
+def ping(payload: bytes, *, ack: bool) -> bytes:
+    """A PING with 8 bytes of payload, or the answer to one."""
+    return (_PONG if ack else _PING) + payload
+
+
+def block(stream: int, fields: bytes, flags: int) -> bytes:
+    """A header block: HEADERS with these flags, and as many CONTINUATIONs as it takes."""
+    if len(fields) <= MAX_FRAME:
+        return header(HEADERS, flags | END_HEADERS, stream, len(fields)) + fields
+    pieces = [header(HEADERS, flags, stream, MAX_FRAME), fields[:MAX_FRAME]]
+    at = MAX_FRAME
+    while len(fields) - at > MAX_FRAME:
+        pieces += [header(CONTINUATION, 0, stream, MAX_FRAME), fields[at : at + MAX_FRAME]]
+        at += MAX_FRAME
+    pieces += [header(CONTINUATION, END_HEADERS, stream, len(fields) - at), fields[at:]]
+    return b"".join(pieces)
 
 
 def goaway(last_stream: int, code: int) -> bytes:

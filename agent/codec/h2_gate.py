@@ -1,7 +1,9 @@
-"""The framing gate of HTTP/2: reads frame headers in front of either engine, and ends connections that flood.
+"""The framing gate of HTTP/2: sees every frame's header before either engine does, and ends connections that flood.
 
-What costs a peer little and us more is paid from token buckets, one for resets, one for frames that do nothing, one for
-window updates. The engines judge what frames mean; this only counts them and bounds header blocks.
+One engine hands over the bytes (`check`), the other each frame that it has cut itself (`frame`); both are refused the
+same for the same reason. What costs a peer little and us more is paid from token buckets, one for resets, one for
+frames that do nothing, one for window updates. The engines judge what frames mean; this only counts them and bounds
+header blocks.
 
 Reasons: bad_preface, first_frame_not_settings, frame_too_large, headers_on_stream_0, priority_on_stream_0,
 stray_continuation, stream_closed, rapid_reset, control_flood, window_update_flood, continuation_flood.
@@ -14,17 +16,27 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from agent.codec.h2_frames import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADER_SIZE,
+    HEADERS,
+    MAX_FRAME,
+    PADDED,
+    PING,
+    PREFACE,
+    PRIORITY,
+    RST_STREAM,
+    SETTINGS,
+    STREAM,
+    WINDOW_UPDATE,
+)
 from agent.codec.http2 import ENHANCE_YOUR_CALM, FRAME_SIZE_ERROR, PROTOCOL_ERROR, STREAM_CLOSED
 
-_DATA, _HEADERS, _PRIORITY, _RST, _SETTINGS, _PUSH, _PING, _GOAWAY, _WINDOW, _CONTINUATION = range(10)
-_END_STREAM: Final = 0x1
-_ACK: Final = 0x1
-_END_HEADERS: Final = 0x4
-_PADDED: Final = 0x8
-_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_STREAM: Final = 0x7FFFFFFF
 _frame_header: Final = struct.Struct(">BHBBI").unpack_from
-_MAX_FRAME: Final = 16384  # what our SETTINGS leave in force (RFC 9113 6.5.2)
 
 # A browser or a gRPC client cancels now and then; Envoy ends a connection at 500 streams of which half are reset
 # within a second, nghttp2 after a burst of 1000 and 33 a second.
@@ -64,11 +76,9 @@ class _Bucket:
 
 
 class FrameGate:
-    """Sees every byte before the engine does.
+    """`in_block` is True while a header block waits for its end. `highest` is the last stream that a client has begun.
 
-    `in_block` is True while a header block waits for its end. `highest` is the last stream that a client has begun.
-    `padding` collects, by stream, bytes of DATA frames that the engine swallows and nobody else would give back to the
-    peer's window.
+    `greeting` is what is still to come of the client's preface.
     """
 
     __slots__ = (
@@ -77,26 +87,26 @@ class FrameGate:
         "_controls",
         "_forgiven",
         "_fresh",
+        "_late",
         "_left",
         "_max_block",
         "_part",
-        "_preface",
         "_resets",
         "_server",
         "_streams",
         "_updates",
         "code",
+        "greeting",
         "highest",
         "in_block",
-        "padding",
     )
 
     def __init__(self, clock: Callable[[], float], max_head_bytes: int, *, server: bool) -> None:
-        self._preface = _PREFACE if server else b""
+        self.greeting = PREFACE if server else b""
         self._left = 0
         self._part = b""
         self._fresh = True
-        self._max_block = 4 * max_head_bytes + _MAX_FRAME
+        self._max_block = 4 * max_head_bytes + MAX_FRAME
         self._block_bytes = 0
         self._blocks_left = _MAX_CONTINUATIONS
         self._resets = _Bucket(*_RESETS, clock)
@@ -106,27 +116,33 @@ class FrameGate:
         self.highest = 0
         self._streams: set[int] = set()
         self._forgiven: deque[int] = deque()
+        """Streams that were reset, the latest last; `_late` holds the same."""
+        self._late: set[int] = set()
         self.code = PROTOCOL_ERROR
         self.in_block = False
-        self.padding: list[tuple[int, int]] = []
 
     def closed(self, stream: int) -> None:
         """Both sides have ended it: nothing may come for it any more."""
         self._streams.discard(stream)
 
     def was_reset(self, stream: int) -> None:
-        """We have reset it; what its peer had sent before it knew is on the way still, and forgiven."""
+        """It was reset; what its peer had sent before it knew is on the way still, and forgiven."""
         if len(self._forgiven) == _FORGIVEN:
-            self._streams.discard(self._forgiven.popleft())
+            oldest = self._forgiven.popleft()
+            self._streams.discard(oldest)
+            self._late.discard(oldest)
         self._forgiven.append(stream)
+        self._late.add(stream)
 
     def forgives(self, stream: int) -> bool:
         """Whether what comes for the stream may be late: it was reset, by us or by its peer, and not long ago."""
-        return stream in self._forgiven
+        return stream in self._late
 
     def sent(self, size: int) -> None:
         """So many bytes went to the peer: it may answer them with window updates."""
-        self._updates.level = min(self._updates.size, self._updates.level + size * _UPDATES_PER_BYTE)
+        updates = self._updates
+        level = updates.level + size * _UPDATES_PER_BYTE
+        updates.level = level if level < updates.size else updates.size
 
     def reset_forced(self, *, by_head: bool = False) -> str:
         """The peer made us reset a stream (CVE-2025-8671), perhaps by a head that is none; a reason when it does that
@@ -135,52 +151,37 @@ class FrameGate:
             return ""
         return self._calm("rapid_reset")
 
+    def greet(self, data: bytes) -> int:
+        """How many of the bytes are the preface's; -1: they ought to be and are not."""
+        expected = self.greeting[: len(data)]
+        if not data.startswith(expected):
+            return -1
+        self.greeting = self.greeting[len(expected) :]
+        return len(expected)
+
     def check(self, data: bytes) -> str:
         """Look at the next bytes; why the connection must end, or ""."""
         if self._part:
             data = self._part + data
             self._part = b""
-        if self._preface:
-            expected, self._preface = self._preface[: len(data)], self._preface[len(data) :]
-            if not data.startswith(expected):
+        if self.greeting:
+            size = self.greet(data)
+            if size < 0:
                 return "bad_preface"
-            data = data[len(expected) :]
+            data = data[size:]
         position = self._left
         end = len(data)
-        while end - position >= 9:
+        while end - position >= HEADER_SIZE:
             high, low, kind, flags, stream = _frame_header(data, position)
             length = high << 16 | low
-            if length > _MAX_FRAME:
-                self.code = FRAME_SIZE_ERROR
-                return "frame_too_large"
-            if self._fresh:
-                if kind != _SETTINGS:
-                    return "first_frame_not_settings"
-                self._fresh = False
-            if kind == _DATA:
-                if flags & _PADDED or not length:
-                    if length and end - position < 10:
-                        break  # the next byte says how much of it is padding
-                    nothing = not length or self._note_padding(stream & _STREAM, data[position + 9], length)
-                    if nothing and not flags & _END_STREAM and not self._controls.spend():
-                        return self._calm("control_flood")
-            elif kind == _HEADERS and flags & _END_HEADERS and not self._server:
-                self.in_block = False
-            elif kind in (_HEADERS, _CONTINUATION):
-                if reason := self._block(kind, flags, length, stream & _STREAM):
-                    return reason
-            elif kind == _RST:
-                if not self._resets.spend():
-                    return self._calm("rapid_reset")
-            elif kind == _WINDOW:
-                if not self._updates.spend():
-                    return self._calm("window_update_flood")
-            elif not (flags & _ACK and kind in (_SETTINGS, _PING)):
-                if not self._controls.spend():
-                    return self._calm("control_flood")
-                if kind == _PRIORITY and not stream:
-                    return "priority_on_stream_0"
-            position += 9 + length
+            padding = 0
+            if kind == DATA and flags & PADDED and length:
+                if end - position == HEADER_SIZE:
+                    break  # the next byte says how much of it is padding
+                padding = data[position + HEADER_SIZE] + 1
+            if reason := self.frame(kind, flags, stream & STREAM, length, padding):
+                return reason
+            position += HEADER_SIZE + length
         if position <= end:
             self._left = 0
             self._part = data[position:]
@@ -188,13 +189,40 @@ class FrameGate:
             self._left = position - end
         return ""
 
-    def _note_padding(self, stream: int, padding: int, length: int) -> bool:
-        """Whether a padded frame is all padding."""
-        self.padding.append((stream, min(length, padding + 1)))
-        return padding + 1 >= length
+    def frame(self, kind: int, flags: int, stream: int, length: int, padding: int) -> str:
+        """Judge a frame by its header; why the connection must end, or "".
+
+        `padding`: of DATA, what it takes, the octet that says so included.
+        """
+        if length > MAX_FRAME:
+            self.code = FRAME_SIZE_ERROR
+            return "frame_too_large"
+        if self._fresh:
+            if kind != SETTINGS:
+                return "first_frame_not_settings"
+            self._fresh = False
+        if kind == DATA:
+            if length <= padding and not flags & END_STREAM and not self._controls.spend():
+                return self._calm("control_flood")
+        elif kind == HEADERS and flags & END_HEADERS and not self._server:
+            self.in_block = False
+        elif kind in (HEADERS, CONTINUATION):
+            return self._block(kind, flags, length, stream)
+        elif kind == RST_STREAM:
+            if not self._resets.spend():
+                return self._calm("rapid_reset")
+        elif kind == WINDOW_UPDATE:
+            if not self._updates.spend():
+                return self._calm("window_update_flood")
+        elif not (flags & ACK and kind in (SETTINGS, PING)):
+            if not self._controls.spend():
+                return self._calm("control_flood")
+            if kind == PRIORITY and not stream:
+                return "priority_on_stream_0"
+        return ""
 
     def _block(self, kind: int, flags: int, length: int, stream: int) -> str:
-        if kind == _HEADERS:
+        if kind == HEADERS:
             if not stream:
                 return "headers_on_stream_0"
             if self._server and stream not in self._streams:
@@ -212,7 +240,7 @@ class FrameGate:
             self._blocks_left -= 1
             if self._blocks_left < 0 or self._block_bytes > self._max_block:
                 return self._calm("continuation_flood")
-        self.in_block = not flags & _END_HEADERS
+        self.in_block = not flags & END_HEADERS
         return ""
 
     def _calm(self, reason: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agent.codec.h2_frames import FrameCutter, as_end, goaway, stream_of, with_setting, without_resets
+from agent.codec import h2_frames
+from agent.codec.h2_frames import FrameCutter, as_end, goaway, stream_of, without_resets
 from tests import fake_http2_peer as wire
 
 
@@ -30,9 +31,28 @@ def test_a_frame_is_made_the_last() -> None:
     assert as_end(wire.data(1, b"x")) == as_end(wire.data(1, b"x", end=True)) == wire.data(1, b"x", end=True)
 
 
-def test_a_setting_more() -> None:
-    after = wire.ping()
-    assert with_setting(wire.settings((4, 5)) + after, 3, 100) == wire.settings((4, 5), (3, 100)) + after
+def test_frames_are_written_as_the_rfc_has_them() -> None:
+    assert h2_frames.header(wire.DATA, wire.END_STREAM, 2**31 - 1, 16384) + b"x" * 16384 == wire.data(
+        2**31 - 1, b"x" * 16384, end=True
+    )
+    assert h2_frames.settings([(4, 5), (3, 2**32 - 1)]) == wire.settings((4, 5), (3, 2**32 - 1))
+    assert wire.settings(ack=True) == h2_frames.SETTINGS_ACK
+    assert h2_frames.window_update(3, 2**31 - 1) == wire.window_update(3, 2**31 - 1)
+    assert h2_frames.rst_stream(5, 8) == wire.rst_stream(5, 8)
+    assert h2_frames.ping(b"12345678", ack=True) == wire.ping(b"12345678", ack=True)
+    assert h2_frames.ping(b"12345678", ack=False) == wire.ping(b"12345678")
+
+
+@pytest.mark.parametrize(("size", "sizes"), [(0, [0]), (16384, [16384]), (16385, [16384, 1]), (49152, [16384] * 3)])
+def test_a_header_block_is_cut_at_the_size_that_any_peer_takes(size: int, sizes: list[int]) -> None:
+    fields = bytes(at % 251 for at in range(size))
+    frames = FrameCutter(preface=False).cut(h2_frames.block(7, fields, wire.END_STREAM))
+    assert b"".join(frame[9:] for frame in frames) == fields
+    assert [len(frame) - 9 for frame in frames] == sizes
+    assert [frame[3] for frame in frames] == [wire.HEADERS, *[wire.CONTINUATION] * (len(sizes) - 1)]
+    assert [frame[4] & wire.END_HEADERS for frame in frames] == [*[0] * (len(sizes) - 1), wire.END_HEADERS]
+    assert frames[0][4] & wire.END_STREAM
+    assert {stream_of(frame) for frame in frames} == {7}
 
 
 def test_a_goaway() -> None:

@@ -213,12 +213,6 @@ def test_a_header_block_larger_than_any_head_could_be() -> None:
     assert gate.check(frame(CONTINUATION, END_HEADERS, 1, b"x")) == "continuation_flood"
 
 
-def test_padding_is_noted_for_who_gives_windows_back() -> None:
-    gate = server_gate()
-    gate.check(data(1, b"body", padding=3) + data(3, padding=0) + data(1, b"x"))
-    assert gate.padding == [(1, 4), (3, 1)]
-
-
 def test_any_cutting_of_the_stream_is_read_alike() -> None:
     stream = PREFACE + settings((3, 10)) + head(1, flags=0) + frame(CONTINUATION, END_HEADERS, 1, b"xyz")
     stream += data(1, b"body", padding=2) + ping(ack=True) + head(3) + frame(PRIORITY, 0, 0, bytes(5))
@@ -226,7 +220,41 @@ def test_any_cutting_of_the_stream_is_read_alike() -> None:
         gate = FrameGate(FakeClock(), 1000, server=True)
         reasons = [gate.check(stream[at : at + size]) for at in range(0, len(stream), size)]
         assert next(reason for reason in reasons if reason) == "priority_on_stream_0"
-        assert gate.padding == [(1, 3)]
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        rst_stream(1),
+        ping(),
+        data(1),
+        data(1, padding=50),
+        data(1, b"x", padding=50),
+        frame(0xAB, ACK, 1),
+        window_update(0, 1),
+        head(1),
+        head(0, flags=0),
+        frame(CONTINUATION, 4, 1, b"x"),
+        frame(PRIORITY, 0, 0, bytes(5)),
+        frame(0, 0, 1, b"", length=16385),
+    ],
+)
+def test_frames_one_by_one_are_refused_as_bytes_are(piece: bytes) -> None:
+    by_bytes, by_frame = server_gate(), server_gate()
+    padding = piece[9] + 1 if piece[3] == 0 and piece[4] & 0x8 else 0
+    for _ in range(2100):
+        reason = by_bytes.check(piece)
+        length = int.from_bytes(piece[:3], "big")
+        assert by_frame.frame(piece[3], piece[4], piece[8], length, padding) == reason
+        assert (by_frame.code, by_frame.in_block) == (by_bytes.code, by_bytes.in_block)
+        if reason:
+            break
+
+
+def test_the_preface_may_come_in_pieces_before_frames() -> None:
+    gate = FrameGate(FakeClock(), 1000, server=True)
+    assert [gate.greet(PREFACE[:10]), gate.greet(PREFACE[10:] + settings())] == [10, 14]
+    assert gate.greeting == b""
 
 
 def test_an_ack_flag_makes_nothing_else_free() -> None:
