@@ -31,6 +31,9 @@ _GOAWAY: Final = b"\0\0\x08\x07\0\0\0\0\0"
 _PING: Final = b"\0\0\x08\x06\0\0\0\0\0"
 _PONG: Final = b"\0\0\x08\x06\x01\0\0\0\0"
 _PREFACE_SIZE: Final = len(PREFACE)
+# put together from these: a call of int.to_bytes costs more than all of them
+_OCTETS: Final = [bytes((octet,)) for octet in range(256)]
+_SIZES: Final = [bytes((0, octet)) for octet in range((MAX_FRAME >> 8) + 1)]
 
 
 class FrameCutter:
@@ -77,7 +80,17 @@ def stream_of(frame: bytes) -> int:
 
 def header(kind: int, flags: int, stream: int, length: int) -> bytes:
     """What a frame begins with."""
-    return (length << 8 | kind).to_bytes(4, "big") + (flags << 32 | stream).to_bytes(5, "big")
+    octets = _OCTETS
+    return b"%b%b%b%b%b%b%b%b" % (
+        _SIZES[length >> 8],
+        octets[length & 0xFF],
+        octets[kind],
+        octets[flags],
+        octets[stream >> 24],
+        octets[stream >> 16 & 0xFF],
+        octets[stream >> 8 & 0xFF],
+        octets[stream & 0xFF],
+    )
 
 
 def settings(values: Iterable[tuple[int, int]]) -> bytes:

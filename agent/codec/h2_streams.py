@@ -169,8 +169,11 @@ class Streams(Http2):
 
     def _close(self, stream: Stream) -> None:
         """Both sides have ended it, if it was not reset meanwhile."""
-        if self._streams.pop(stream.number, None) is not None and self._server:
-            self._gate.closed(stream.number)
+        number = stream.number
+        if number in self._streams:
+            del self._streams[number]
+            if self._server:
+                self._gate.closed(number)
 
     def _break(self, stream: Stream, code: int, reason: str, events: list[Event]) -> None:
         """Reset a stream whose peer has made a mistake."""

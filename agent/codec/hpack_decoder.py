@@ -37,7 +37,7 @@ class Decoder:
 
     def __init__(self, max_size: int) -> None:
         self._max_size = max_size
-        self._table: list[Any] = []
+        self._table: list[Field] = []
         """Entries, the newest last."""
         self._limit = TABLE_SIZE
         self._room = TABLE_SIZE
@@ -76,7 +76,8 @@ class Decoder:
                 else:
                     raise CompressionError
                 fields.append(field)
-                left -= len(field[0]) + len(field[1]) + ENTRY_COST
+                name, value = field
+                left -= len(name) + len(value) + ENTRY_COST
             elif byte & 0xE0 == 0x20:
                 if fields:
                     raise CompressionError
@@ -124,8 +125,7 @@ class Decoder:
         index -= _STATIC_SIZE
         if index > len(self._table):
             raise CompressionError
-        name: bytes = self._table[-index][0]
-        return name
+        return self._table[-index][0]
 
     def _string(self, block: bytes, at: int) -> tuple[bytes, int]:
         if at >= len(block):
@@ -165,8 +165,8 @@ class Decoder:
     def _evict(self) -> None:
         table = self._table
         while table and self._room < 0:
-            field = table.pop(0)
-            self._room += len(field[0]) + len(field[1]) + ENTRY_COST
+            name, value = table.pop(0)
+            self._room += len(name) + len(value) + ENTRY_COST
 
     def _resize(self, limit: int) -> None:
         if limit > TABLE_SIZE:

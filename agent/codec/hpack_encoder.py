@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from agent.codec.hpack_table import ENTRY_COST, STATIC, TABLE_SIZE
+from agent.codec.hpack_table import ENTRY_COST, STATIC, TABLE_SIZE, Field
 
 _STATIC_SIZE: Final = 61
 _LARGEST_ENTRY: Final = 1024  # a quarter of the table
@@ -26,7 +26,7 @@ _RULES: Final = {
     b"x-b3-spanid": _ONCE,
 }
 _SHORT_COOKIE: Final = 20  # bytes that are guessed, as nghttp2 has it
-_MAX_NAMES: Final = 1024
+_MAX_NAMES: Final = 256
 _LONGEST_NAME: Final = 64
 
 
@@ -46,42 +46,45 @@ def _integer(value: int, prefix: int, pattern: int) -> bytes:
 _ENTRIES: Final = TABLE_SIZE // ENTRY_COST
 _INDEXED: Final = [_integer(index, 0x7F, 0x80) for index in range(_STATIC_SIZE + _ENTRIES + 1)]
 _LENGTHS: Final = [_integer(length, 0x7F, 0x00) for length in range(256)]
-_STATIC_FIELDS: Final = {field: index for index, field in enumerate(STATIC) if index}
+_STATIC_FIELDS: Final[dict[Any, int]] = {field: index for index, field in enumerate(STATIC) if index}
 _STATIC_NAMES: Final = {field[0]: index for index, field in reversed([*enumerate(STATIC)]) if index}
-_names: dict[bytes, bytes] = {}
-"""Names as a literal without indexing begins with them."""
 
 
-def _string(text: bytes) -> bytes:
-    length = len(text)
-    return (_LENGTHS[length] if length < 256 else _integer(length, 0x7F, 0x00)) + text
+class _Name:
+    """A field's name: how it begins a literal that is not indexed, and the last value that was, with its number."""
 
+    __slots__ = ("number", "plain", "rule", "value")
 
-def _name(name: bytes, prefix: int, pattern: int) -> bytes:
-    index = _STATIC_NAMES.get(name)
-    return _integer(0, prefix, pattern) + _string(name) if index is None else _integer(index, prefix, pattern)
-
-
-def _plain_name(name: bytes) -> bytes:
-    written = _name(name, 0x0F, 0x00)
-    if len(_names) >= _MAX_NAMES:
-        _names.clear()
-    if len(name) <= _LONGEST_NAME:
-        _names[name] = written
-    return written
+    def __init__(self, name: bytes) -> None:
+        self.rule = _RULES.get(name, 0)
+        self.plain = _literal_name(name, 0x0F, 0x00)
+        self.value = b""
+        self.number = 0
 
 
 class Encoder:
     """What it writes, a decoder can read that has a table of 4096 bytes, or of what `resize` was told."""
 
-    __slots__ = ("_count", "_entries", "_limit", "_numbers", "_resized", "_room", "_seen", "_smallest")
+    __slots__ = (
+        "_entries",
+        "_limit",
+        "_names",
+        "_newest",
+        "_numbers",
+        "_oldest",
+        "_resized",
+        "_room",
+        "_seen",
+        "_smallest",
+    )
 
     def __init__(self) -> None:
-        self._numbers: dict[Any, int] = _STATIC_FIELDS.copy()
-        """Fields of both tables: their index in the static one; 61 and how many had been entered into the other."""
         self._entries: list[Any] = []
-        """The dynamic table, the newest last."""
-        self._count = 0
+        """The dynamic table, the newest last; its entries are numbered on from the static table's last."""
+        self._newest = _STATIC_SIZE
+        self._oldest = _STATIC_SIZE + 1
+        self._numbers: dict[Any, int] = {}
+        self._names: dict[bytes, _Name] = {}
         self._limit = TABLE_SIZE
         self._room = TABLE_SIZE
         self._resized = False
@@ -107,53 +110,90 @@ class Encoder:
             if self._smallest < self._limit:
                 parts.append(_integer(self._smallest, 0x1F, 0x20))
             parts.append(_integer(self._limit, 0x1F, 0x20))
-        numbers = self._numbers
+        names = self._names
         for field in fields:
             if type(field) is not tuple:
-                parts.append(_never_indexed(field[0], field[1]))
+                _write_literal(parts, _literal_name(field[0], 0x0F, 0x10), field[1])
                 continue
-            number = numbers.get(field)
-            if number is None:
-                self._literal(parts, field, field[0], field[1])
-            elif number <= _STATIC_SIZE:
-                parts.append(_INDEXED[number])
-            else:
-                parts.append(_INDEXED[_STATIC_SIZE + _STATIC_SIZE + 1 + self._count - number])
+            pair: Field = field
+            name, value = pair
+            known = names.get(name)
+            if known is None:
+                known = self._learn(name)
+            number = known.number
+            if not number or known.value != value or _STATIC_SIZE < number < self._oldest:
+                number = self._look_up(known, field, value)
+                if not number:
+                    self._write_new(parts, known, field, name, value)
+                    continue
+            if number > _STATIC_SIZE:
+                number = _STATIC_SIZE + 1 + self._newest - number
+            parts.append(_INDEXED[number])
         return b"".join(parts)
 
-    def _literal(self, parts: list[bytes], field: Any, name: bytes, value: bytes) -> None:
-        rule = _RULES.get(name)
-        if rule is not None and (rule == _NEVER or (rule == _COOKIE and len(value) < _SHORT_COOKIE)):
-            parts.append(_never_indexed(name, value))
+    def _learn(self, name: bytes) -> _Name:
+        known = _Name(name)
+        if len(name) <= _LONGEST_NAME:
+            if len(self._names) >= _MAX_NAMES:
+                self._names.clear()
+            self._names[name] = known
+        return known
+
+    def _look_up(self, known: _Name, field: Any, value: bytes) -> int:
+        """The number of the field in either table; 0: it is in none."""
+        if known.rule == _NEVER or known.rule == _ONCE:
+            return 0
+        number = self._numbers.get(field)
+        if number is None:
+            number = _STATIC_FIELDS.get(field)
+            if number is None:
+                return 0
+        known.value = value
+        known.number = number
+        return number
+
+    def _write_new(self, parts: list[bytes], known: _Name, field: Any, name: bytes, value: bytes) -> None:
+        rule = known.rule
+        if rule == _NEVER or (rule == _COOKIE and len(value) < _SHORT_COOKIE):
+            _write_literal(parts, _literal_name(name, 0x0F, 0x10), value)
             return
-        size = len(name) + len(value) + ENTRY_COST
-        if rule != _ONCE and size <= _LARGEST_ENTRY and size <= self._limit:
-            if field in self._seen:
-                self._seen.discard(field)
-                self._enter(field, size)
-                parts.append(_name(name, 0x3F, 0x40))
-                parts.append(_string(value))
-                return
-            if len(self._seen) >= _MAX_SEEN:
-                self._seen.clear()
-            self._seen.add(field)
-        written = _names.get(name)
-        parts.append(_plain_name(name) if written is None else written)
-        parts.append(_string(value))
+        if rule != _ONCE:
+            size = len(name) + len(value) + ENTRY_COST
+            if size <= _LARGEST_ENTRY and size <= self._limit:
+                if field in self._seen:
+                    self._seen.discard(field)
+                    self._enter(field, size)
+                    _write_literal(parts, _literal_name(name, 0x3F, 0x40), value)
+                    return
+                if len(self._seen) >= _MAX_SEEN:
+                    self._seen.clear()
+                self._seen.add(field)
+        _write_literal(parts, known.plain, value)
 
     def _enter(self, field: Any, size: int) -> None:
         self._room -= size
         self._evict()
         self._entries.append(field)
-        self._count += 1
-        self._numbers[field] = _STATIC_SIZE + self._count
+        self._newest += 1
+        self._numbers[field] = self._newest
 
     def _evict(self) -> None:
         while self._room < 0:
             field = self._entries.pop(0)
             self._room += len(field[0]) + len(field[1]) + ENTRY_COST
+            self._oldest += 1
             del self._numbers[field]
 
 
-def _never_indexed(name: bytes, value: bytes) -> bytes:
-    return _name(name, 0x0F, 0x10) + _string(value)
+def _literal_name(name: bytes, prefix: int, pattern: int) -> bytes:
+    index = _STATIC_NAMES.get(name)
+    if index is not None:
+        return _integer(index, prefix, pattern)
+    return bytes((pattern,)) + _integer(len(name), 0x7F, 0x00) + name
+
+
+def _write_literal(parts: list[bytes], name: bytes, value: bytes) -> None:
+    length = len(value)
+    parts.append(name)
+    parts.append(_LENGTHS[length] if length < 256 else _integer(length, 0x7F, 0x00))
+    parts.append(value)

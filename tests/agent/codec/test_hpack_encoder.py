@@ -88,6 +88,24 @@ def test_long_cookies_and_paths_are_indexed_like_others() -> None:
     assert pair.told(*fields) == b"\xbf\xbe"
 
 
+def test_more_names_than_are_remembered() -> None:
+    pair = Pair()
+    fields = [(b"x-%d" % at, b"1") for at in range(300)]
+    for _ in range(3):
+        for field in fields:
+            pair.told(field, (b"x" * 65, b"1"))
+
+
+def test_values_of_one_name_keep_their_places() -> None:
+    pair = Pair()
+    fields = [(b"x", b"%d" % at) for at in range(4)]
+    for _ in range(2):
+        for field in fields:
+            pair.told(field)
+    assert pair.told(*fields) == b"\xc1\xc0\xbf\xbe"
+    assert pair.told(fields[2], fields[2], fields[0], fields[2]) == b"\xbf\xbf\xc1\xbf"
+
+
 def test_a_smaller_table_is_told_before_the_next_block() -> None:
     pair = Pair()
     for _ in range(2):
