@@ -21,7 +21,7 @@ from agent.exchange.record import Record
 from agent.multiplex import HIGH, Multiplexed, MuxStream
 from agent.stream_transport import StreamTransport
 from mesh import config
-from mesh.net.strand import Pass, Strand
+from mesh.net.strand import Pass, Strand, finish
 from mesh.net.tcp import Transport
 
 _NEVER: Final = float("inf")
@@ -395,6 +395,7 @@ class Http2Downstream(Multiplexed[Http2Stream]):
             self.dataplane.log.error("exchange failed", peer=self.transport.remote, error=repr(exc), exc_info=exc)
         finally:
             self._ended(stream)
+        await finish()
 
     def _ended(self, stream: Http2Stream) -> None:
         if not stream.complete:
@@ -424,7 +425,7 @@ def _to_upgrade(head: RequestHead) -> None:
     """An extended CONNECT is the upgrade that it stands for: what policy and routes see is a GET (Envoy)."""
     head.method = b"GET"
     head.content_length = 0
-    head.headers.set(b"upgrade", head.upgrade or b"")
+    head.headers.put(b"upgrade", head.upgrade or b"")
 
 
 async def serve_http2(downstream: Downstream, chain: config.HttpChain, dataplane: Dataplane) -> None:

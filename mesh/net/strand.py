@@ -16,6 +16,7 @@ import trio
 
 PARK: Final = object()
 _PROMOTE: Final = object()
+_END: Final = object()
 
 current: Strand | None = None
 """The strand whose code is running; None within a task. One thread, so one at a time."""
@@ -35,7 +36,7 @@ class Strand:
     def __init__(
         self, coroutine: Coroutine[Any, Any, None], nursery: trio.Nursery, token: trio.lowlevel.TrioToken
     ) -> None:
-        self._coroutine = coroutine
+        self._coroutine: Coroutine[Any, Any, None] | None = coroutine
         self._nursery = nursery
         self.token = token
         self.task = False
@@ -52,23 +53,32 @@ class Strand:
     def step(self) -> None:
         """Run it until it waits, becomes a task, or ends."""
         global current
+        coroutine = self._coroutine
+        if coroutine is None:
+            return
         before, current = current, self
         try:
-            trap = self._coroutine.send(None)
+            trap = coroutine.send(None)
         except StopIteration:
+            self._coroutine = None
             return
         finally:
             current = before
+        if trap is PARK:
+            return
         if trap is _PROMOTE:
             self.task = True
-            self._nursery.start_soon(_go_on, self._coroutine, name="exchange")
-        elif trap is not PARK:
-            self._coroutine.close()
+            self._nursery.start_soon(_go_on, coroutine, name="exchange")
+            return
+        self._coroutine = None
+        if trap is not _END:
+            coroutine.close()
             raise RuntimeError("a strand waited for something that only a task can wait for")
 
     def end(self) -> None:
         """Close a coroutine that waits for what will not come."""
-        self._coroutine.close()
+        if self._coroutine is not None:
+            self._coroutine.close()
 
 
 class Pass:
@@ -100,6 +110,20 @@ def run_ready() -> None:
         if _ready and not _scheduled:  # one has failed, which is its resumer's trouble: the others go on
             _scheduled = True
             _ready[0].token.run_sync_soon(run_ready)
+
+
+async def finish() -> None:
+    """The last words of a coroutine that may be a strand, and whose own end, an exception, costs more than all of this.
+
+    A strand is not resumed after it; a task goes on.
+    """
+    if current is not None:
+        await _end()
+
+
+@types.coroutine
+def _end() -> Generator[object, None, None]:
+    yield _END
 
 
 async def become_task() -> None:

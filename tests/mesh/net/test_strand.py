@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -9,7 +10,7 @@ import trio
 import trio.testing
 
 from mesh.net import strand
-from mesh.net.strand import Pass, Strand, become_task
+from mesh.net.strand import Pass, Strand, become_task, finish
 from mesh.net.waiter import Waiter
 from tests.rig import settle
 
@@ -183,3 +184,45 @@ async def test_two_may_not_wait_in_one_place() -> None:
         with pytest.raises(trio.BusyResourceError):
             await told.waiter.wait()
         made.end()
+
+
+async def test_last_words_end_a_strand_and_let_go_of_what_it_held() -> None:
+    class Held:
+        pass
+
+    async with trio.open_nursery() as nursery:
+        told, held = Told(nursery), Held()
+        kept = weakref.ref(held)
+
+        async def code(held: Held) -> None:
+            await told.waiter.wait()
+            told.seen.append("done")
+            await finish()
+            told.seen.append("resumed")
+
+        made = told.start(lambda held=held: code(held))  # type: ignore[misc]
+        del held
+        await settle()
+        told.waiter.wake()
+        await settle()
+        assert told.seen == ["done"]
+        assert kept() is None
+        made.ready()  # nobody should; nothing comes of it
+        await settle()
+        made.end()
+        assert told.seen == ["done"]
+
+
+async def test_a_task_goes_on_after_last_words() -> None:
+    async with trio.open_nursery() as nursery:
+        told = Told(nursery)
+
+        async def code() -> None:
+            await become_task()
+            await finish()
+            told.seen.append("went on")
+
+        told.start(code)
+        await settle()
+        assert told.seen == ["went on"]
+    await finish()
