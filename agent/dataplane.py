@@ -18,6 +18,7 @@ from agent.bootstrap import Settings
 from agent.credentials import Credentials
 from agent.exchange.canonical import path_rules
 from agent.exchange.record import Record
+from agent.exchange.request_ids import RequestIds
 from agent.policy.authz import Facts
 from agent.policy.chain import OPEN
 from mesh import config
@@ -225,6 +226,7 @@ class Dataplane:
         self.clock = clock
         self.wall = wall
         self.rng = rng
+        self.request_ids = RequestIds(rng)
         self.plan: Plan
         self.batch: WriteBatch | None = None
         self.pipes = Pipes(stats.refused)

@@ -20,6 +20,7 @@ from agent.exchange import forwarding
 from agent.exchange.canonical import path_rules
 from agent.exchange.faults import ProxyFault, no_cluster, no_healthy_upstream
 from agent.exchange.record import Record
+from agent.exchange.request_ids import RequestIds
 from agent.exchange.retry import CONTROL_HEADERS
 from agent.explanation import (
     Call,
@@ -131,9 +132,9 @@ class _Question:
             return
         if chain.use_remote_address:
             address = forwarding.bare_address(self.call.source)
-            forwarding.enter_gateway(head, address, Random(0), tls=self.call.scheme == "https")
+            forwarding.enter_gateway(head, address, RequestIds(Random(0)), tls=self.call.scheme == "https")
         else:
-            forwarding.enter_sidecar(head, Random(0), tls=self.call.scheme == "https")
+            forwarding.enter_sidecar(head, RequestIds(Random(0)), tls=self.call.scheme == "https")
         try:
             # a redirect to the canonical form ends there too
             head.path = _PATH_RULES[chain.path_normalization].canonical(head.path).path

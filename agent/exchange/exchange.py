@@ -136,11 +136,11 @@ def _enter(stream: Stream, dataplane: Dataplane, record: Record) -> None:
     if stream.chain.use_remote_address:
         if not downstream.address:
             downstream.address = forwarding.bare_address(downstream.transport.remote)
-        record.request_id = forwarding.enter_gateway(head, downstream.address, dataplane.rng, tls=tls)
+        record.request_id = forwarding.enter_gateway(head, downstream.address, dataplane.request_ids, tls=tls)
         if downstream.client_cert:
             forwarding.set_client_cert(head, downstream.client_cert)
     else:
-        record.request_id = forwarding.enter_sidecar(head, dataplane.rng, tls=tls)
+        record.request_id = forwarding.enter_sidecar(head, dataplane.request_ids, tls=tls)
         if record.inbound:
             forwarding.set_client_cert(head, downstream.client_cert)
     record.forwarded_for = head.headers.index.get(b"x-forwarded-for", b"")
@@ -219,7 +219,7 @@ async def _send_whole(stream: Stream, head: ResponseHead, body: bytes, record: R
     """One response in one write; then read off a request that is all but finished, so the connection can go on."""
     record.response_code = head.status
     if stream.chain.server_name:
-        head.headers.set(b"server", stream.chain.server_name.encode())
+        head.headers.put(b"server", stream.chain.server_name.encode())
     stream.write_head(head)
     if body:
         stream.write_data(body)

@@ -11,6 +11,7 @@ from typing import Final
 
 from agent.codec.headers import Headers
 from agent.codec.message import RequestHead, ResponseHead
+from agent.exchange.request_ids import RequestIds
 from agent.exchange.retry import CONTROL_HEADERS
 
 _HOP_BY_HOP: Final = (b"keep-alive", b"proxy-connection", b"transfer-encoding")
@@ -32,16 +33,7 @@ _EXTERNAL_ONLY: Final = CONTROL_HEADERS | {
 _SET_AT_EDGE: Final = frozenset(
     (b"x-forwarded-for", b"x-forwarded-proto", b"x-envoy-external-address", b"x-request-id")
 )
-# RFC 9562 5.4: the 13th digit is the version, the two bits before the 17th's last two the variant.
-_RANDOM_BITS: Final = ~(0xF << 76 | 0x3 << 62) & (1 << 128) - 1
-_VERSION_4: Final = 0x4 << 76 | 0x2 << 62
 _IGNORED_UPGRADES: Final = (b"h2c", b"tls/")
-
-
-def request_id(rng: Random) -> bytes:
-    """A random UUID (version 4) as text; 14th hex digit 4: no trace decision (Istio)."""
-    digits = b"%032x" % (rng.getrandbits(128) & _RANDOM_BITS | _VERSION_4)
-    return b"-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
 def strip_request_hops(head: RequestHead) -> bool:
@@ -103,7 +95,7 @@ def bare_address(peer: str) -> bytes:
     return peer.rpartition(":")[0].strip("[]").encode()
 
 
-def enter_gateway(head: RequestHead, address: bytes, rng: Random, *, tls: bool) -> bytes:
+def enter_gateway(head: RequestHead, address: bytes, ids: RequestIds, *, tls: bool) -> bytes:
     """Edge treatment (use_remote_address) of a request of `address`: trust nothing the client says of itself.
 
     Returns the request id.
@@ -115,7 +107,7 @@ def enter_gateway(head: RequestHead, address: bytes, rng: Random, *, tls: bool) 
             headers.remove(name)
     before = index.get(b"x-forwarded-for")
     forwarded_for = address if before is None else before + b"," + address
-    made = request_id(rng)
+    made = ids.make()
     fields = (
         (b"x-forwarded-for", forwarded_for),
         (b"x-forwarded-proto", b"https" if tls else b"http"),
@@ -130,7 +122,7 @@ def enter_gateway(head: RequestHead, address: bytes, rng: Random, *, tls: bool) 
     return made
 
 
-def enter_sidecar(head: RequestHead, rng: Random, *, tls: bool) -> bytes:
+def enter_sidecar(head: RequestHead, ids: RequestIds, *, tls: bool) -> bytes:
     """Sidecars leave forwarding fields alone and fill in what is absent. Returns the request id.
 
     `tls` is how the request came; what its target says of that is only said.
@@ -143,7 +135,7 @@ def enter_sidecar(head: RequestHead, rng: Random, *, tls: bool) -> bytes:
         headers.add(b"x-forwarded-proto", b"https" if tls else b"http")
     known = index.get(b"x-request-id")
     if known is None:
-        known = request_id(rng)
+        known = ids.make()
         headers.add(b"x-request-id", known)
     return known
 

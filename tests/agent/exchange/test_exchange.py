@@ -269,7 +269,7 @@ async def test_weights_share_requests() -> None:
                     await wire.ask()
     counted = Counter(record.cluster for record in proxy.records)
     assert counted == {"one": len(one.requests), "two": len(two.requests)}
-    assert counted == {"one": 160, "two": 40}
+    assert 143 <= counted["one"] <= 177  # three standard deviations
 
 
 # The one form of a path

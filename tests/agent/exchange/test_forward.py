@@ -15,6 +15,7 @@ from agent.codec import http2_server
 from agent.codec.headers import Headers
 from agent.codec.http2 import NO_ERROR, HeadReceived, Http2Limits
 from agent.codec.message import ResponseHead
+from agent.exchange.request_ids import RequestIds
 from agent.exchange.retry import RetryPolicy
 from mesh import config
 from tests.agent.exchange.scripts import BUSY, HANG, HANG_UP, Step, listener, ok, route, steps, to
@@ -374,7 +375,7 @@ async def test_back_off_follows_the_policy(autojump_clock: trio.testing.MockCloc
             proxy.dataplane.rng.seed(7)
             await ask(proxy)
     rng = random.Random(7)
-    rng.getrandbits(128)  # the request id
+    RequestIds(rng).make()
     wanted = [RetryPolicy(rules).delay(rng, number) for number in (1, 2, 3, 4)]
     assert [after - before for before, after in itertools.pairwise(times)] == pytest.approx(wanted)
 

@@ -11,6 +11,7 @@ import trio
 from agent.codec.headers import Headers
 from agent.codec.message import RequestHead, ResponseHead
 from agent.exchange import forwarding
+from agent.exchange.request_ids import RequestIds
 from tests.agent.exchange.scripts import listener, route, to
 from tests.rig import (
     ScriptedUpstream,
@@ -29,13 +30,6 @@ UUID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9
 
 def request(*fields: tuple[bytes, bytes], upgrade: bytes | None = None) -> RequestHead:
     return RequestHead(b"GET", b"/", Headers(fields), authority=b"app", upgrade=upgrade)
-
-
-def test_request_ids_are_random_uuids() -> None:
-    rng = random.Random(1)
-    made = [forwarding.request_id(rng) for _ in range(50)]
-    assert all(UUID.fullmatch(each) for each in made)
-    assert len(set(made)) == 50
 
 
 def test_hop_by_hop_fields_go() -> None:
@@ -127,7 +121,7 @@ def test_hop_by_hop_fields_of_a_response_go() -> None:
 
 def test_an_ipv6_peer_is_named_without_brackets() -> None:
     head = request()
-    forwarding.enter_gateway(head, forwarding.bare_address("[::1]:5555"), random.Random(1), tls=True)
+    forwarding.enter_gateway(head, forwarding.bare_address("[::1]:5555"), RequestIds(random.Random(1)), tls=True)
     assert head.headers.get(b"x-forwarded-for") == b"::1"
     assert head.headers.get(b"x-forwarded-proto") == b"https"
 
