@@ -26,7 +26,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from agent.codec.headers import Headers
+from agent.codec.headers import Headers, marks_all_but
 from agent.codec.message import CHUNKED, Limits, ProtocolError, RequestHead, ResponseHead
 
 CRLF: Final = b"\r\n"
@@ -34,7 +34,7 @@ TEXT: Final = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 """Bytes that may stand in a line of a head."""
 
 # '#' is left out: a fragment never belongs in a request target (RFC 9110 4.2.4).
-_TARGET: Final = bytes(byte for byte in range(0x21, 0x7F) if byte != 0x23)
+_TARGET: Final = marks_all_but(bytes(byte for byte in range(0x21, 0x7F) if byte != 0x23))
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BAD_BYTE: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|(?<!\r)\n")
 _VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
@@ -66,7 +66,7 @@ def is_token(data: bytes) -> bool:
 
 def is_target(data: bytes) -> bool:
     """Whether `data` may stand as a request target: not empty, visible ASCII, no fragment."""
-    return bool(data) and not data.translate(None, _TARGET)
+    return bool(data) and data.translate(_TARGET) == data
 
 
 def check_bytes(data: bytes) -> None:
@@ -163,7 +163,7 @@ def parse_request(head: bytes, limits: Limits, read: FieldReader, counts: dict[s
     headers = read(head)
     if len(parts) == 3 and headers is not None and len(headers.items) <= limits.max_fields:
         method, target, version = parts
-        if method in _METHODS and target[:1] == b"/" and not target.translate(None, _TARGET) and version == b"HTTP/1.1":
+        if method in _METHODS and target[:1] == b"/" and target.translate(_TARGET) == target and version == b"HTTP/1.1":
             scheme, authority, path = b"http", None, target
         else:
             check_bytes(line + CRLF)

@@ -30,6 +30,7 @@ from agent.codec.h2_frames import (
 from agent.codec.h2_gate import FrameGate
 from agent.codec.h2_heads import (
     Field,
+    check_values,
     read_request,
     read_response,
     read_trailers,
@@ -373,6 +374,7 @@ class ReferenceConnection(Http2):
 
     def open_stream(self, head: RequestHead, *, end: bool) -> int:
         fields = request_fields(head)
+        check_values(fields)
         if self._closed or self._gone:
             return 0
         try:
@@ -390,6 +392,7 @@ class ReferenceConnection(Http2):
     def send_head(self, stream_id: int, head: ResponseHead, *, end: bool) -> None:
         fields = response_fields(head)
         if not self._closed and stream_id in self._streams:
+            check_values(fields)
             try:
                 self._core.send_headers(stream_id, fields, end_stream=end)
             except h2.exceptions.ProtocolError:

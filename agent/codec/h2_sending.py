@@ -165,7 +165,7 @@ class Sending:
         self.backlog += len(frame)
 
     def write_head(self, stream: Stream, fields: Sequence[Any], *, end: bool) -> None:
-        """A header block; `end`: the last frame of our side."""
+        """A header block; `end`: the last frame of our side. Raises ProtocolError, as the encoder does."""
         self.write(block(stream.number, self._encoder.encode(fields), END_STREAM if end else 0))
         if end:
             stream.sending = False

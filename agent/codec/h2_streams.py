@@ -120,12 +120,12 @@ class Streams(Http2):
         number = self._next
         if self._closed or self._gone or number > _LAST_STREAM:
             return 0
-        self._next = number + 2
         method = head.method if head.upgrade is None else b"CONNECT"
         stream = Stream(number, method, self._sending.initial_window, self._stream_window)
-        stream.sending = True
-        self._streams[number] = stream
         self._sending.write_head(stream, fields, end=end)
+        stream.sending = not end
+        self._next = number + 2
+        self._streams[number] = stream
         return number
 
     def send_head(self, stream_id: int, head: ResponseHead, *, end: bool) -> None:
@@ -133,10 +133,10 @@ class Streams(Http2):
         stream = self._streams.get(stream_id)
         if stream is None or self._closed or stream.headed:
             return
+        self._sending.write_head(stream, fields, end=end)
         if head.status >= 200:
             stream.headed = True
-            stream.sending = True
-        self._sending.write_head(stream, fields, end=end)
+            stream.sending = not end
 
     def send_data(self, stream_id: int, data: bytes, *, end: bool = False) -> None:
         stream = self._streams.get(stream_id)

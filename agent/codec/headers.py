@@ -3,7 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
+
+
+def marks_all_but(allowed: bytes) -> bytes:
+    """A table for `bytes.translate` that leaves a text as it is if it consists of `allowed`.
+
+    Where nothing changes, nothing is made; deleting what is allowed makes a table of its own each time.
+    """
+    return bytes(octet if octet in allowed else octet ^ 0xFF for octet in range(256))
+
+
+_BREAKS: Final = marks_all_but(bytes(octet for octet in range(256) if octet not in b"\0\r\n"))
+
+
+def breaks_out(value: bytes) -> bool:
+    """Whether NUL, CR or LF in a value would end its line, or its message, before the end."""
+    return value.translate(_BREAKS) != value
 
 
 class Headers:
@@ -44,6 +60,15 @@ class Headers:
         self.items += fields
         index = self.index
         for name, value in fields:
+            index[name] = value
+
+    def put(self, name: bytes, value: bytes) -> None:
+        """`set` of a name that is in lower case."""
+        index = self.index
+        if name in index:
+            self.set(name, value)
+        else:
+            self.items.append((name, value))
             index[name] = value
 
     def set(self, name: bytes, value: bytes) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from agent.codec.headers import breaks_out
 from agent.codec.hpack_table import ENTRY_COST, STATIC, TABLE_SIZE, Field
+from agent.codec.message import ProtocolError
 
 _STATIC_SIZE: Final = 61
 _LARGEST_ENTRY: Final = 1024  # a quarter of the table
@@ -103,7 +105,11 @@ class Encoder:
             self._evict()
 
     def encode(self, fields: Sequence[Any]) -> bytes:
-        """The block of these fields: pairs of bytes, never indexed if they are of another class than tuple."""
+        """The block of these fields: pairs of bytes, never indexed if they are of another class than tuple.
+
+        Raises ProtocolError (500, `bad_field_to_send`) for a value with NUL, CR or LF in it; nothing is sent then.
+        Values that the tables hold are known to have none.
+        """
         parts: list[bytes] = []
         if self._resized:
             self._resized = False
@@ -113,6 +119,7 @@ class Encoder:
         names = self._names
         for field in fields:
             if type(field) is not tuple:
+                self._check(field[1])
                 _write_literal(parts, _literal_name(field[0], 0x0F, 0x10), field[1])
                 continue
             pair: Field = field
@@ -152,7 +159,19 @@ class Encoder:
         known.number = number
         return number
 
+    def _check(self, value: bytes) -> None:
+        if breaks_out(value):
+            # The peer will not hear of what this block has entered: both begin with an empty table.
+            self._entries.clear()
+            self._numbers.clear()
+            self._oldest = self._newest + 1
+            self._room = self._limit
+            self._resized = True
+            self._smallest = 0
+            raise ProtocolError(500, "bad_field_to_send")
+
     def _write_new(self, parts: list[bytes], known: _Name, field: Any, name: bytes, value: bytes) -> None:
+        self._check(value)
         rule = known.rule
         if rule == _NEVER or (rule == _COOKIE and len(value) < _SHORT_COOKIE):
             _write_literal(parts, _literal_name(name, 0x0F, 0x10), value)

@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from agent.codec.headers import marks_all_but
 from agent.exchange.record import Record
 from mesh.errors import ConfigError
 
@@ -57,7 +58,7 @@ DEFAULT_JSON: Final = {
 
 _OPERATOR = re.compile(r"%(?:(?P<name>[A-Z][A-Z0-9_]*)(?:\((?P<argument>[^()]*)\))?(?::(?P<length>\d+))?)?%")
 _UNSAFE = re.compile(r'[^\x20-\x7e]|["\\]')
-_PLAIN = bytes(set(range(0x20, 0x7F)) - set(b'"\\'))
+_PLAIN: Final = marks_all_but(bytes(set(range(0x20, 0x7F)) - set(b'"\\')))
 _MOST_KEPT: Final = 4096
 _SHORT_ESCAPES = {"\n": r"\n", "\r": r"\r", "\t": r"\t", '"': r"\"", "\\": r"\\"}
 _GRPC_NAMES = (
@@ -145,7 +146,8 @@ def _default_line(escaping: Callable[[Record, float], bytes]) -> Callable[[Recor
 
     def render(r: Record, wall_time: float) -> bytes:
         written = (r.method, r.path, r.forwarded_for, r.user_agent, r.request_id, r.authority)
-        if b"".join(written).translate(None, _PLAIN):
+        text = b"".join(written)
+        if text.translate(_PLAIN) != text:
             return escaping(r, wall_time)
         key = (
             *(r.protocol, r.response_code, r.flags, r.details, r.termination_details, r.transport_failure),

@@ -56,6 +56,6 @@ def within_callers(timeout: float, headers: Headers) -> float:
 
 def announce(headers: Headers, left: float, *, grpc: bool) -> None:
     """Tell the next hop how many seconds it has."""
-    headers.set(_EXPECTED, b"%d" % max(1, int(left * 1000 + 1e-6)))
+    headers.put(_EXPECTED, b"%d" % max(1, int(left * 1000 + 1e-6)))
     if grpc:
-        headers.set(_GRPC, format_timeout(left))
+        headers.put(_GRPC, format_timeout(left))

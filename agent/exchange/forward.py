@@ -204,7 +204,7 @@ class Forward:
     def _announce(self, per_try: float, now: float) -> None:
         headers = self._stream.head.headers
         if not self._record.inbound:
-            headers.set(b"x-envoy-attempt-count", b"%d" % self._record.attempts)
+            headers.put(b"x-envoy-attempt-count", b"%d" % self._record.attempts)
         if self._timeout or per_try or self._stated != NEVER:
             whole = self._timeout or NEVER if self._deadline == NEVER else self._deadline - now
             left = min(per_try or NEVER, whole)
@@ -332,10 +332,10 @@ class Forward:
         headers = response.headers
         forwarding.strip_response_hops(response)
         service_time = self._record.upstream_service_time or 0
-        headers.set(b"x-envoy-upstream-service-time", b"%d" % service_time)
+        headers.put(b"x-envoy-upstream-service-time", b"%d" % service_time)
         server_name = self._stream.chain.server_name
         if server_name:
-            headers.set(b"server", server_name.encode())
+            headers.put(b"server", server_name.encode())
         index = headers.index
         if b"date" not in index:
             headers.extend(((b"date", self._dataplane.http_date()),))

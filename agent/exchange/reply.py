@@ -25,7 +25,7 @@ def local_response(
     if body and b"content-type" not in headers:
         headers.add(b"content-type", b"text/plain")
     if status >= 200 and status not in (204, 304):
-        headers.set(b"content-length", b"%d" % len(body))
+        headers.put(b"content-length", b"%d" % len(body))
     headers.add(b"date", dataplane.http_date())
     return ResponseHead(status, headers, content_length=len(body), keep_alive=keep_alive), body
 
@@ -50,15 +50,15 @@ def reply(
     if grpc_status is None:
         grpc_status = grpc.status_of_http(status)
     record.grpc_status = str(grpc_status)
-    headers.set(b"content-type", b"application/grpc")
+    headers.put(b"content-type", b"application/grpc")
     _tell(headers, grpc_status, body)
     return local_response(200, b"", headers, dataplane, keep_alive=keep_alive)
 
 
 def _tell(headers: Headers, grpc_status: int, body: bytes) -> None:
-    headers.set(b"grpc-status", b"%d" % grpc_status)
+    headers.put(b"grpc-status", b"%d" % grpc_status)
     if body:
-        headers.set(b"grpc-message", grpc.message(body))
+        headers.put(b"grpc-message", grpc.message(body))
 
 
 def grpc_trailers(fault: ProxyFault, record: Record) -> Headers:

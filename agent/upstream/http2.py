@@ -108,7 +108,7 @@ class Http2Lease(MuxStream):
     def _accepted(self, head: ResponseHead) -> ResponseHead:
         """A 200 to an extended CONNECT, in the words of HTTP/1 (RFC 8441 5)."""
         headers = head.headers
-        headers.set(b"upgrade", b"websocket")
+        headers.put(b"upgrade", b"websocket")
         if self._key and b"sec-websocket-accept" not in headers.index:
             digest = hashlib.sha1(self._key + _WEBSOCKET, usedforsecurity=False).digest()
             headers.add(b"sec-websocket-accept", base64.b64encode(digest))

@@ -19,7 +19,9 @@ ROUNDS = 10
 
 MAX_STEPS = 3  # a round: its requests wake the client's connection, its responses the upstream's, and one to spare
 MAX_WRITES = 3
-MAX_OBJECTS = 13  # heads and fields both ways, three events, both streams; record, body, tries and retries
+MAX_OBJECTS = (
+    16  # heads and fields both ways, three events, streams of codec and exchange; record, body, tries, retries
+)
 
 
 class Together:

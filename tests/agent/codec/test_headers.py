@@ -1,4 +1,6 @@
-from agent.codec.headers import Headers
+import pytest
+
+from agent.codec.headers import Headers, breaks_out, marks_all_but
 
 
 def test_order_and_case_stay_and_the_index_is_lower_case() -> None:
@@ -21,6 +23,27 @@ def test_set_replaces_every_field_in_the_place_of_the_first() -> None:
     headers.set(b"C", b"5")
     assert headers.items == [(b"A", b"4"), (b"B", b"2"), (b"C", b"5")]
     assert headers.index == {b"a": b"4", b"b": b"2", b"c": b"5"}
+
+
+@pytest.mark.parametrize("before", [[], [(b"x", b"1")], [(b"A", b"1"), (b"x", b"2"), (b"a", b"3")]])
+def test_put_is_set_for_names_in_lower_case(before: list[tuple[bytes, bytes]]) -> None:
+    headers, other = Headers(before), Headers(before)
+    headers.put(b"a", b"4")
+    other.set(b"a", b"4")
+    assert (headers.items, headers.index) == (other.items, other.index)
+
+
+@pytest.mark.parametrize(
+    ("value", "breaks"), [(b"", False), (b"a\tb\xff", False), (b"\r", True), (b"a\n", True), (b"\0a", True)]
+)
+def test_what_would_end_a_line_breaks_out(value: bytes, breaks: bool) -> None:
+    assert breaks_out(value) is breaks
+
+
+def test_a_text_of_marked_bytes_changes() -> None:
+    table = marks_all_but(b"abc")
+    assert b"cab".translate(table) == b"cab"
+    assert all(bytes([octet]).translate(table) != bytes([octet]) for octet in range(256) if octet not in b"abc")
 
 
 def test_remove_drops_all_of_a_name_and_copy_is_independent() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from agent.codec.hpack_encoder import Encoder
 from agent.codec.hpack_table import NeverIndexed
+from agent.codec.message import ProtocolError
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -144,3 +145,33 @@ def test_any_decoder_follows(seed: int) -> None:
 @pytest.mark.parametrize("size", [0, 1, 126, 127, 128, 254, 255, 256, 16383, 70000])
 def test_strings_of_any_length(size: int) -> None:
     Pair().told((b"x", b"v" * size), (b"n" * (size or 1), b"v"))
+
+
+@pytest.mark.parametrize(
+    "bad", [(b"x-b", b"1\r\n"), (b"x-b", b"\0"), NeverIndexed(b"x-b", b"a\nb"), (b":path", b"/\r")]
+)
+def test_a_value_that_breaks_out_is_not_written_and_what_was_entered_with_it_forgotten(
+    bad: tuple[bytes, bytes],
+) -> None:
+    pair = Pair()
+    same, new = (b"x-same", b"1"), (b"x-new", b"2")
+    for _ in range(3):
+        pair.told(same)
+    pair.told(new)
+    with pytest.raises(ProtocolError) as caught:
+        pair.encoder.encode([new, bad])  # enters `new`, as the peer does not
+    assert (caught.value.status, caught.value.reason) == (500, "bad_field_to_send")
+    assert pair.told(same, new)[:1] == b"\x20"
+    for _ in range(3):
+        pair.told(new, same)
+    assert pair.told(same, new) == b"\xbf\xbe" or pair.told(same, new) == b"\xbe\xbf"
+
+
+def test_a_table_that_was_forgotten_keeps_the_size_that_the_peer_allows() -> None:
+    pair = Pair()
+    pair.encoder.resize(100)
+    pair.decoder.max_allowed_table_size = 100
+    with pytest.raises(ProtocolError):
+        pair.encoder.encode([(b"x", b"\n")])
+    for at in range(50):
+        pair.told((b"x-%d" % (at % 7), b"1" * 20))
