@@ -35,6 +35,7 @@ TEXT: Final = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 
 # '#' is left out: a fragment never belongs in a request target (RFC 9110 4.2.4).
 _TARGET: Final = marks_all_but(bytes(byte for byte in range(0x21, 0x7F) if byte != 0x23))
+_CUTS: Final = marks_all_but(bytes(byte for byte in range(256) if byte not in b"?#"))
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BAD_BYTE: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|(?<!\r)\n")
 _VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
@@ -67,6 +68,17 @@ def is_token(data: bytes) -> bool:
 def is_target(data: bytes) -> bool:
     """Whether `data` may stand as a request target: not empty, visible ASCII, no fragment."""
     return bool(data) and data.translate(_TARGET) == data
+
+
+def path_of(target: bytes) -> bytes:
+    """The path without query and fragment."""
+    if target.translate(_CUTS) == target:
+        return target
+    cut = target.find(b"?")
+    if cut >= 0:
+        target = target[:cut]
+    cut = target.find(b"#")
+    return target if cut < 0 else target[:cut]
 
 
 def check_bytes(data: bytes) -> None:

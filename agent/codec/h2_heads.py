@@ -37,7 +37,9 @@ _METHODS: Final = frozenset((b"GET", b"POST", b"PUT", b"DELETE", b"HEAD", b"OPTI
 _SCHEMES: Final = frozenset((b"http", b"https"))
 _NAME_BYTES: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz\n"
 _VALUE_BYTES: Final = marks_all_but(TEXT)
-_BLANKS: Final = (0x20, 0x09)
+_SPACE: Final = 0x20
+_TAB: Final = 0x09
+_ZERO: Final = 0x30
 _CONNECTION: Final = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
 _SPECIAL: Final = frozenset((b"te", b"content-length", b"expect"))
 _DROP: Final = _CONNECTION | {b"host", b"http2-settings"}
@@ -276,8 +278,10 @@ def _judge_fields(fields: Sequence[Field], limits: Http2Limits) -> tuple[Headers
         size += len(name) + len(value)
         if name not in known_names:
             plain = False
-        if value and (value[0] in _BLANKS or value[-1] in _BLANKS):
-            edged = True
+        if value:
+            first, last = value[0], value[-1]
+            if first in (_SPACE, _TAB) or last in (_SPACE, _TAB):
+                edged = True
         index[name] = value
     if size > limits.max_head_bytes:
         raise ProtocolError(431, "head_too_large")
@@ -329,8 +333,15 @@ def _join(headers: Headers) -> None:
 
 
 def _length(value: bytes) -> int:
-    if value.isdigit() and len(value) <= _MAX_DIGITS:
-        return int(value)
+    length = 0
+    for octet in value:
+        digit = octet - _ZERO
+        if not 0 <= digit <= 9:
+            break
+        length = 10 * length + digit
+    else:
+        if 0 < len(value) <= _MAX_DIGITS:
+            return length
     raise ProtocolError(400, "duplicate_content_length" if b"," in value else "bad_content_length")
 
 

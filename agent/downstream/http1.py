@@ -86,6 +86,18 @@ class Http1Stream:
         self.writing = False
         self._request_done = False
 
+    # The exchange's ends
+
+    def attach(self, record: Record) -> None:
+        """An exchange begins, which `record` tells of."""
+        self.record = record
+        self.busy_since = record.start
+
+    def detach(self) -> None:
+        """It is over: nothing is under way upstream any more."""
+        self.attempt = None
+        self.forward = None
+
     # What the sweeper asks
 
     @property

@@ -90,6 +90,18 @@ class Http2Stream(MuxStream):
         if end:
             self._inbox.append(END)
 
+    # The exchange's ends
+
+    def attach(self, record: Record) -> None:
+        """An exchange begins, which `record` tells of."""
+        self.record = record
+        self.busy_since = record.start
+
+    def detach(self) -> None:
+        """It is over: nothing is under way upstream any more."""
+        self.attempt = None
+        self.forward = None
+
     # What the sweeper asks
 
     @property

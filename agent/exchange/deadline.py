@@ -16,7 +16,7 @@ NEVER: Final = float("inf")
 _EXPECTED: Final = b"x-envoy-expected-rq-timeout-ms"
 _GRPC: Final = b"grpc-timeout"
 _UNITS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
-_WRITTEN: Final = ((b"m", 1e-3), (b"S", 1.0), (b"M", 60.0), (b"H", 3600.0))
+_WRITTEN: Final[tuple[tuple[bytes, float], ...]] = ((b"m", 1e-3), (b"S", 1.0), (b"M", 60.0), (b"H", 3600.0))
 _DIGITS: Final = 8
 
 

@@ -35,8 +35,7 @@ async def exchange(stream: Stream, dataplane: Dataplane) -> None:
     if stream.chain.authority:
         set_authority(stream.head, stream.chain.authority.encode())
     record = Record(dataplane.clock())
-    stream.busy_since = record.start
-    stream.record = record
+    stream.attach(record)
     _describe(record, stream, downstream)
     try:
         await _serve(stream, dataplane, record)
@@ -52,7 +51,7 @@ async def exchange(stream: Stream, dataplane: Dataplane) -> None:
             record.termination_details = "internal_error" if isinstance(exc, Exception) else "exchange_cancelled"
         raise
     finally:
-        stream.attempt = stream.forward = None
+        stream.detach()
         record.bytes_received = stream.bytes_in
         record.bytes_sent = stream.bytes_out
         dataplane.finish(record)

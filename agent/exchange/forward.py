@@ -164,8 +164,8 @@ class Forward:
             self._deadline = self._stated = self._record.start + min(stated, self._timeout or stated)
 
     def _drop_control(self) -> None:
-        headers = self._stream.head.headers
-        if not CONTROL_HEADERS.isdisjoint(headers.index):
+        if self._retry.asked:
+            headers = self._stream.head.headers
             for name in CONTROL_HEADERS.intersection(headers.index):
                 headers.remove(name)
 

@@ -11,9 +11,9 @@ from urllib.parse import quote
 from agent.codec.headers import Headers
 
 _TYPE: Final = b"application/grpc"
-_AFTER_TYPE: Final = (b"", b"+", b";", b"-")  # the last one is gRPC-Web's
+_AFTER_TYPE: Final[frozenset[bytes]] = frozenset((b"", b"+", b";", b"-"))  # the last one is gRPC-Web's
 _FROM_HTTP: Final = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
-_TO_HTTP: Final = (200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401)
+_TO_HTTP: Final[tuple[int, ...]] = (200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401)
 _UNKNOWN: Final = 2
 DEADLINE_EXCEEDED: Final = 4
 

@@ -167,13 +167,15 @@ def compile_retry(policy: config.RetryPolicy) -> RetryPolicy:
 class Retry:
     """The retries of one exchange: its policy, widened by the request's control headers, and what is spent."""
 
-    __slots__ = ("alt_response", "attempts", "immediate", "policy", "timeout", "used")
+    __slots__ = ("alt_response", "asked", "attempts", "immediate", "policy", "timeout", "used")
 
     def __init__(self, policy: RetryPolicy) -> None:
         self.policy = policy
         self.attempts = policy.attempts
         """How many retries there may be in all."""
         self.used = 0
+        self.asked = False
+        """The request had control headers."""
         self.immediate = False
         """The next try is no retry in the policy's sense and waits for nothing; for the exchange to set."""
         self.timeout: float | None = None
@@ -192,6 +194,7 @@ class Retry:
         if policy is not None or _RETRY_ON in index or _GRPC_ON in index:
             policy = (policy or _UNWRITTEN).widened(headers)
         retry = cls(policy or _NEVER)
+        retry.asked = True
         timeout = _number(index.get(_TIMEOUT))
         retry.timeout = None if timeout is None else timeout / 1000
         retry.alt_response = _ALT_RESPONSE in index

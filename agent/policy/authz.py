@@ -13,6 +13,7 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from agent.codec.gate import path_of
 from mesh import config
 from mesh.net.authority import split_port
 
@@ -217,8 +218,8 @@ def _bytes(values: Iterable[str]) -> Callable[[bytes], bool]:
     exact = frozenset(value.encode() for value in texts)
     starts = tuple(value.encode() for value in prefixes)
     ends = tuple(value.encode() for value in suffixes)
-    if not starts and not ends and not present:
-        return exact.__contains__
+    if not ends and not present:
+        return exact.__contains__ if not starts else lambda data: data in exact or data.startswith(starts)
     return lambda data: data in exact or data.startswith(starts) or data.endswith(ends) or (present and bool(data))
 
 
@@ -253,18 +254,12 @@ def _path(values: tuple[str, ...]) -> _Test:
     templates = tuple(_template(value) for value in values if "{" in value)
 
     def test(facts: Facts) -> bool:
-        path = facts.path
-        if path.find(b"?") >= 0 or path.find(b"#") >= 0:  # `in` makes and drops an error each time
-            path = _without_query(path)
+        path = path_of(facts.path)
         if plain(path):
             return True
         return bool(templates) and any(template(path) is not None for template in templates)
 
     return test
-
-
-def _without_query(path: bytes) -> bytes:
-    return path.partition(b"?")[0].partition(b"#")[0]
 
 
 def _template(value: str) -> Callable[[bytes], object]:

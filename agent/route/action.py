@@ -8,9 +8,10 @@ from itertools import accumulate
 from random import Random
 from typing import Any
 
+from agent.codec.gate import path_of
 from agent.codec.message import RequestHead, ResponseHead
 from agent.route.fault import Fault, compile_fault
-from agent.route.match import Condition, Test, compile_conditions, compile_string, path_of
+from agent.route.match import Condition, Test, compile_conditions, compile_string
 from agent.route.operators import Facts
 from agent.route.redirect import Redirect
 from agent.route.rewrite import (

@@ -25,15 +25,6 @@ _PSEUDO = {
 }
 
 
-def path_of(target: bytes) -> bytes:
-    """The path without query and fragment."""
-    cut = target.find(b"?")
-    if cut >= 0:
-        target = target[:cut]
-    cut = target.find(b"#")
-    return target if cut < 0 else target[:cut]
-
-
 def compile_string(match: config.StringMatch) -> Test:
     """A test of one value. Raises ConfigError for a bad regex. `present` takes every value."""
     if match.kind == "regex":

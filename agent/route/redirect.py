@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from agent.codec.gate import path_of
 from agent.codec.message import RequestHead
-from agent.route.match import path_of
 from agent.route.rewrite import matched_length, replace_prefix
 from mesh import config
 from mesh.net.authority import split_port

@@ -5,9 +5,9 @@ Order is Envoy's finalizeRequestHeaders: header operations see the old path; the
 
 from __future__ import annotations
 
+from agent.codec.gate import path_of
 from agent.codec.headers import Headers
 from agent.codec.message import RequestHead, ResponseHead
-from agent.route.match import path_of
 from agent.route.operators import Facts, Template, compile_value
 from agent.route.regex import compile_replace
 from mesh import config

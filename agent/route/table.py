@@ -12,9 +12,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from agent.codec.gate import path_of
 from agent.codec.message import RequestHead
 from agent.route.action import CompiledRoute
-from agent.route.match import path_of
 from mesh import config
 from mesh.errors import ConfigError
 from mesh.net.authority import split_port

@@ -18,8 +18,6 @@ PARK: Final = object()
 _PROMOTE: Final = object()
 _END: Final = object()
 
-current: Strand | None = None
-"""The strand whose code is running; None within a task. One thread, so one at a time."""
 _ready: deque[Strand] = deque()
 _passing = 0
 _scheduled = False
@@ -52,18 +50,17 @@ class Strand:
 
     def step(self) -> None:
         """Run it until it waits, becomes a task, or ends."""
-        global current
         coroutine = self._coroutine
         if coroutine is None:
             return
-        before, current = current, self
+        before, running.strand = running.strand, self
         try:
             trap = coroutine.send(None)
         except StopIteration:
             self._coroutine = None
             return
         finally:
-            current = before
+            running.strand = before
         if trap is PARK:
             return
         if trap is _PROMOTE:
@@ -79,6 +76,18 @@ class Strand:
         """Close a coroutine that waits for what will not come."""
         if self._coroutine is not None:
             self._coroutine.close()
+
+
+class _Running:
+    """`strand` is the one whose code is running; None within a task. One thread, so one at a time."""
+
+    __slots__ = ("strand",)
+
+    def __init__(self) -> None:
+        self.strand: Strand | None = None
+
+
+running: Final = _Running()
 
 
 class Pass:
@@ -117,7 +126,7 @@ async def finish() -> None:
 
     A strand is not resumed after it; a task goes on.
     """
-    if current is not None:
+    if running.strand is not None:
         await _end()
 
 
@@ -128,7 +137,7 @@ def _end() -> Generator[object, None, None]:
 
 async def become_task() -> None:
     """From here on the caller may wait for anything; nothing happens where it is a task already."""
-    if current is not None:
+    if running.strand is not None:
         await _promote()
 
 

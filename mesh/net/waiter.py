@@ -7,8 +7,7 @@ from typing import Any
 import trio
 from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
 
-from mesh.net import strand
-from mesh.net.strand import Strand
+from mesh.net.strand import Strand, park, running
 
 
 class Waiter:
@@ -24,10 +23,10 @@ class Waiter:
         """Wait for the next `wake`. Raises trio.BusyResourceError when somebody waits already."""
         if self._task is not None or self._strand is not None:
             raise trio.BusyResourceError("another task waits here")
-        running = strand.current
-        if running is not None:
-            self._strand = running
-            await strand.park()
+        strand = running.strand
+        if strand is not None:
+            self._strand = strand
+            await park()
             return
         self._task = current_task()
         await wait_task_rescheduled(self._give_up)

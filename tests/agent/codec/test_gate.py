@@ -254,3 +254,11 @@ def test_a_body_announced_with_204_ends_the_persistence() -> None:
     counts: dict[str, int] = {}
     gate.finish_response(response, Limits(underscores="drop"), counts, b"GET")
     assert (response.content_length, response.keep_alive, counts) == (0, False, {"body_on_204": 1})
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [(b"/a", b"/a"), (b"/a?b=/c", b"/a"), (b"/a#f", b"/a"), (b"/a#f?x", b"/a"), (b"*", b"*")],
+)
+def test_the_path_ends_at_query_and_fragment(target: bytes, path: bytes) -> None:
+    assert gate.path_of(target) == path

@@ -6,7 +6,7 @@ import pytest
 
 from agent.codec.headers import Headers
 from agent.codec.message import RequestHead
-from agent.route.match import compile_conditions, compile_string, describe, path_of, query_value
+from agent.route.match import compile_conditions, compile_string, describe, query_value
 from mesh.config import RouteMatch, StringMatch
 
 
@@ -35,14 +35,6 @@ def holds(match: RouteMatch, request: RequestHead) -> bool:
 )
 def test_strings(match: StringMatch, value: bytes, expected: bool) -> None:
     assert compile_string(match)(value) is expected
-
-
-@pytest.mark.parametrize(
-    ("target", "path"),
-    [(b"/a", b"/a"), (b"/a?b=/c", b"/a"), (b"/a#f", b"/a"), (b"/a#f?x", b"/a"), (b"*", b"*")],
-)
-def test_the_path_ends_at_query_and_fragment(target: bytes, path: bytes) -> None:
-    assert path_of(target) == path
 
 
 @pytest.mark.parametrize(

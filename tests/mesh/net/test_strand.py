@@ -9,8 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from mesh.net import strand
-from mesh.net.strand import Pass, Strand, become_task, finish
+from mesh.net.strand import Pass, Strand, become_task, finish, running
 from mesh.net.waiter import Waiter
 from tests.rig import settle
 
@@ -48,7 +47,7 @@ async def test_woken_within_a_pass_they_run_at_its_end_in_order() -> None:
             told.waiter.wake()
             assert told.seen == []
         assert told.seen == ["second", "first"]
-        assert strand.current is None
+        assert running.strand is None
 
 
 async def test_woken_outside_of_a_pass_they_run_soon() -> None:
@@ -147,7 +146,7 @@ async def test_an_exception_goes_to_whoever_resumed_it() -> None:
 
         with pytest.raises(ZeroDivisionError, match="a bug"):
             run_both()
-        assert strand.current is None
+        assert running.strand is None
         await settle()
         assert told.seen == ["ran"]
 
