@@ -43,7 +43,8 @@ def _change(mesh: LocalPilot, number: int) -> float:
     """Write another timeout into the VirtualService; seconds until the last agent acked it. Raises Died."""
     start = datetime.now(UTC).timestamp()
     objects = mesh_objects()
-    objects[-1]["spec"]["http"][0]["timeout"] = f"{20 + number}s"
+    routes = next(each for each in objects if each["kind"] == "VirtualService")
+    routes["spec"]["http"][0]["timeout"] = f"{20 + number}s"
     new = mesh.mesh_file.with_suffix(".new")
     new.write_text("\n---\n".join(map(json.dumps, objects)) + "\n")
     new.replace(mesh.mesh_file)
