@@ -41,8 +41,8 @@ async def exchange(stream: Stream, dataplane: Dataplane) -> None:
         await _serve(stream, dataplane, record)
     except ProxyFault as fault:
         await _answer_fault(stream, fault, record, dataplane)
-    except ProtocolError as exc:
-        await _answer_fault(stream, _blame(exc), record, dataplane)
+    except ProtocolError as error:
+        await _answer_fault(stream, _blame(error), record, dataplane)
     except BaseException as exc:  # cancellation, alone or in a nursery's group, or a bug
         if stream.timed_out and not isinstance(exc, Exception):
             _note_lateness(stream, record)

@@ -105,8 +105,8 @@ class Http1Connection:
                 self.received = True
                 self.bytes_in += len(data)
                 codec.receive_data(data)
-        except ProtocolError as exc:
-            raise faults.malformed(exc.reason) from exc
+        except ProtocolError as error:
+            raise faults.malformed(error.reason) from error
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise faults.terminated(sent=True, reused=self.served > 0) from exc
 
@@ -127,8 +127,8 @@ class Http1Connection:
             data = await self.transport.receive()
             self.bytes_in += len(data)
             self.codec.receive_data(data)
-        except ProtocolError as exc:
-            raise faults.malformed(exc.reason) from exc
+        except ProtocolError as error:
+            raise faults.malformed(error.reason) from error
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise faults.terminated(sent=True, reused=self.served > 0) from exc
 
