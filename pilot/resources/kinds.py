@@ -20,18 +20,22 @@ from pilot.resources import (
     validate_service_entry,
     validate_virtual_service,
     validate_workload,
+    validate_workload_group,
 )
 from pilot.resources.authorization_policy import AuthorizationPolicy
 from pilot.resources.destination_rule import DestinationRule
 from pilot.resources.istio_gateway import Gateway
 from pilot.resources.meta import ObjectMeta
 from pilot.resources.peer_authentication import PeerAuthentication
+from pilot.resources.proxy_config import ProxyConfig
 from pilot.resources.report import Report
 from pilot.resources.service_entry import ServiceEntry
+from pilot.resources.sidecar import Sidecar
 from pilot.resources.validate_authorization_policy import validate_authorization_policy
 from pilot.resources.validate_peer_authentication import validate_peer_authentication
 from pilot.resources.virtual_service import VirtualService
-from pilot.resources.workload import WorkloadEntry, WorkloadGroup
+from pilot.resources.workload import WorkloadEntry
+from pilot.resources.workload_group import WorkloadGroup
 
 Check: TypeAlias = Callable[[Any, ObjectMeta, Report], None]
 """check(spec, meta, report): the rules of Istio's webhook beyond the schema."""
@@ -97,7 +101,7 @@ def _istio() -> list[Kind]:
             networking,
             _NETWORKING,
             WorkloadEntry,
-            validate_workload.validate_entry,
+            validate_workload.validate,
             spec_required=True,
         ),
         Kind(
@@ -105,13 +109,19 @@ def _istio() -> list[Kind]:
             networking,
             _NETWORKING,
             WorkloadGroup,
-            validate_workload.validate_group,
+            validate_workload_group.validate,
             spec_required=True,
             instead="workloads register themselves when their agent connects",
         ),
         Kind("PeerAuthentication", security, _SECURITY, PeerAuthentication, validate_peer_authentication),
-        Kind("Sidecar", networking, _NETWORKING, instead="every sidecar sees all exported hosts"),
-        Kind("ProxyConfig", networking, ("v1beta1",), instead="agents take their settings from the command line"),
+        Kind("Sidecar", networking, _NETWORKING, Sidecar, instead="every sidecar sees all exported hosts"),
+        Kind(
+            "ProxyConfig",
+            networking,
+            ("v1beta1",),
+            ProxyConfig,
+            instead="agents take their settings from the command line",
+        ),
         Kind("EnvoyFilter", networking, ("v1alpha3",), instead="there is no Envoy to configure; it has no effect"),
         Kind("AuthorizationPolicy", security, _SECURITY, AuthorizationPolicy, validate_authorization_policy),
         Kind("RequestAuthentication", security, _SECURITY, instead="tokens are passed on unchecked"),

@@ -1,20 +1,16 @@
-"""Rules of WorkloadEntry and WorkloadGroup beyond their schema."""
+"""Rules of a WorkloadEntry beyond its schema."""
 
 from __future__ import annotations
 
-import re
-
 from pilot.resources.meta import ObjectMeta
-from pilot.resources.names import domain_fault, is_ip, port_fault
+from pilot.resources.names import domain_fault, is_ip
 from pilot.resources.report import Report
 from pilot.resources.rules import check_labels, check_port_map, check_unix_address, tell
-from pilot.resources.workload import ReadinessProbe, WorkloadEntry, WorkloadGroup
+from pilot.resources.workload import WorkloadEntry
 from pilot.resources.yaml import Path
 
-_PROBE_HEADER = re.compile(r"[-_A-Za-z0-9]+\Z")
 
-
-def validate_entry(spec: WorkloadEntry, meta: ObjectMeta, report: Report) -> None:
+def validate(spec: WorkloadEntry, meta: ObjectMeta, report: Report) -> None:
     """Report every broken rule of a WorkloadEntry."""
     root: Path = ("spec",)
     here = (*root, "address")
@@ -29,62 +25,10 @@ def validate_entry(spec: WorkloadEntry, meta: ObjectMeta, report: Report) -> Non
             report((*root, "ports"), "a unix socket has no ports", "remove it")
     elif not is_ip(spec.address) and tell(report, here, domain_fault(spec.address)):
         return
-    _check_template(spec, root, report)
+    check_template(spec, root, report)
 
 
-def _check_template(spec: WorkloadEntry, path: Path, report: Report) -> None:
+def check_template(spec: WorkloadEntry, path: Path, report: Report) -> None:
+    """The part that an entry and a group's template share."""
     check_port_map(spec.ports, (*path, "ports"), report)
     check_labels(spec.labels, (*path, "labels"), report)
-
-
-def validate_group(spec: WorkloadGroup, meta: ObjectMeta, report: Report) -> None:
-    """Report every broken rule of a WorkloadGroup."""
-    root: Path = ("spec",)
-    if spec.template.address:
-        report.warn((*root, "template", "address"), "each workload brings its own address", "remove it")
-    _check_template(spec.template, (*root, "template"), report)
-    if spec.metadata is not None:
-        check_labels(spec.metadata.labels, (*root, "metadata", "labels"), report)
-    if spec.probe is not None:
-        _check_probe(spec.probe, (*root, "probe"), report)
-
-
-def _check_probe(probe: ReadinessProbe, path: Path, report: Report) -> None:
-    methods = {"httpGet": probe.http_get, "tcpSocket": probe.tcp_socket, "exec": probe.exec, "grpc": probe.grpc}
-    given = [name for name, value in methods.items() if value is not None]
-    if not given:
-        report(path, "names no method", "give httpGet, tcpSocket, exec or grpc")
-    for name in given[1:]:
-        report((*path, name), f"cannot stand beside {given[0]}", "keep one method")
-    numbers = {
-        "initialDelaySeconds": probe.initial_delay_seconds,
-        "timeoutSeconds": probe.timeout_seconds,
-        "periodSeconds": probe.period_seconds,
-        "successThreshold": probe.success_threshold,
-        "failureThreshold": probe.failure_threshold,
-    }
-    for name, number in numbers.items():
-        if number < 0:
-            report((*path, name), f"{number} is negative", "write 0 (the default) or more")
-    ports = {"httpGet": probe.http_get, "tcpSocket": probe.tcp_socket}
-    for name, method in ports.items():
-        if method is not None:
-            tell(report, (*path, name, "port"), port_fault(method.port))
-    if probe.grpc is not None and probe.grpc.port:
-        tell(report, (*path, "grpc", "port"), port_fault(probe.grpc.port))
-    if probe.http_get is not None:
-        _check_http(probe, (*path, "httpGet"), report)
-    if probe.exec is not None and not any(probe.exec.command):
-        report((*path, "exec", "command"), "is required", "write the command as a list")
-
-
-def _check_http(probe: ReadinessProbe, path: Path, report: Report) -> None:
-    http = probe.http_get
-    if http is None:
-        return
-    if http.scheme not in ("", "HTTP", "HTTPS"):
-        report((*path, "scheme"), f"{http.scheme} is not a scheme of a probe", "write HTTP or HTTPS")
-    for index, header in enumerate(http.http_headers):
-        if not _PROBE_HEADER.match(header.name):
-            here = (*path, "httpHeaders", index, "name")
-            report(here, f'"{header.name}" is not a header name', "use letters, digits, - and _")

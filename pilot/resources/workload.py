@@ -1,8 +1,8 @@
-"""WorkloadEntry (one workload outside Kubernetes) and WorkloadGroup (a template of them)."""
+"""WorkloadEntry: one workload outside Kubernetes."""
 
 from msgspec import Struct
 
-from pilot.resources.fields import Int32, UInt32
+from pilot.resources.fields import UInt32
 
 
 class WorkloadEntry(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -15,69 +15,3 @@ class WorkloadEntry(Struct, frozen=True, rename="camel", forbid_unknown_fields=T
     locality: str = ""
     weight: UInt32 = 0
     service_account: str = ""
-
-
-class GroupMeta(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """Metadata that the group's entries get."""
-
-    labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
-
-
-class HttpHeader(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """A header of a probe."""
-
-    name: str = ""
-    value: str = ""
-
-
-class HttpProbe(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """GET and expect 200..399."""
-
-    port: UInt32
-    path: str = ""
-    host: str = ""
-    scheme: str = ""
-    http_headers: tuple[HttpHeader, ...] = ()
-
-
-class TcpProbe(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """Connect."""
-
-    port: UInt32
-    host: str = ""
-
-
-class ExecProbe(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """Run a command."""
-
-    command: tuple[str, ...] = ()
-
-
-class GrpcProbe(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """Ask the gRPC health service."""
-
-    port: UInt32 = 0
-    service: str = ""
-
-
-class ReadinessProbe(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """Health of the group's workloads; 0 takes Kubernetes' default. Times are whole seconds."""
-
-    initial_delay_seconds: Int32 = 0
-    timeout_seconds: Int32 = 0
-    period_seconds: Int32 = 0
-    success_threshold: Int32 = 0
-    failure_threshold: Int32 = 0
-    http_get: HttpProbe | None = None
-    tcp_socket: TcpProbe | None = None
-    exec: ExecProbe | None = None
-    grpc: GrpcProbe | None = None
-
-
-class WorkloadGroup(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """Spec of a WorkloadGroup."""
-
-    template: WorkloadEntry
-    metadata: GroupMeta | None = None
-    probe: ReadinessProbe | None = None

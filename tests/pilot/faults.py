@@ -9,6 +9,7 @@ from pilot.resources.registry import Loaded, load
 API = {
     "AuthorizationPolicy": "security.istio.io/v1",
     "PeerAuthentication": "security.istio.io/v1",
+    "ProxyConfig": "networking.istio.io/v1beta1",
     "Service": "v1",
 }
 
