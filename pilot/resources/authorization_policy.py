@@ -5,15 +5,7 @@ from typing import Literal
 from msgspec import Struct, field
 
 from pilot.resources.meta import MatchLabels
-
-
-class TargetRef(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """An object that the policy is attached to, in place of a selector."""
-
-    group: str = ""
-    kind: str = ""
-    name: str = ""
-    namespace: str = ""
+from pilot.resources.target_ref import TargetRef
 
 
 class Source(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):

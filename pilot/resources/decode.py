@@ -8,6 +8,7 @@ Null stands for "not given", as everywhere in Kubernetes.
 from __future__ import annotations
 
 import difflib
+import re
 import types
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -117,10 +118,12 @@ def _converter(kind: Any) -> Convert:
 
 
 def _limited(convert: Convert, limits: Meta) -> Convert:
-    if limits.min_length is not None:
-        return _not_empty(convert)
-    low, high = limits.ge, limits.le
+    if limits.ge is not None:
+        return _ranged(convert, limits.ge, limits.le)
+    return _sized(convert, limits.min_length or 0, limits.max_length, limits.pattern)
 
+
+def _ranged(convert: Convert, low: Any, high: Any) -> Convert:
     def check(value: Any, path: Path, report: Report) -> Any:
         number = convert(value, path, report)
         if not low <= number <= high:
@@ -131,13 +134,25 @@ def _limited(convert: Convert, limits: Meta) -> Convert:
     return check
 
 
-def _not_empty(convert: Convert) -> Convert:
+def _sized(convert: Convert, least: int, most: int | None, pattern: str | None) -> Convert:
+    form = re.compile(pattern or "")
+
     def check(value: Any, path: Path, report: Report) -> Any:
-        if value in ({}, []):
-            report(path, "is empty", "give it a member, or remove it")
+        # A value of another type has no size here: its converter says what is wrong.
+        size = len(value) if isinstance(value, str | list | dict) else least
+        if size < least:
+            report(path, "is empty", "give it a value, or remove it")
+        elif most is not None and size > most:
+            report(path, f"has {size} {_unit(value)}, over the limit of {most}", "shorten it")
+        elif isinstance(value, str) and not form.search(value):
+            report(path, f'"{value}" has not the form that is wanted', f"write what {pattern} matches")
         return convert(value, path, report)
 
     return check
+
+
+def _unit(value: str | list[Any] | dict[str, Any]) -> str:
+    return "characters" if isinstance(value, str) else "members"
 
 
 def _enumeration(words: tuple[str, ...]) -> Convert:

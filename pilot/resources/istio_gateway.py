@@ -1,20 +1,22 @@
 """Istio's Gateway (networking.istio.io); the Gateway API's kind of that name is not served yet."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from pilot.resources.fields import UInt32
 
+_OneOrTwo = Meta(min_length=1, max_length=2)
+"""One of RSA, one of ECDSA."""
 TlsProtocol = Literal["TLS_AUTO", "TLSV1_0", "TLSV1_1", "TLSV1_2", "TLSV1_3"]
 
 
 class Port(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """A port of a server. `protocol` is as written: compare without regard to case."""
 
-    number: UInt32 = 0
-    protocol: str = ""
-    name: str = ""
+    number: UInt32
+    protocol: str
+    name: str
     target_port: UInt32 = 0
 
 
@@ -38,9 +40,9 @@ class ServerTlsSettings(Struct, frozen=True, rename="camel", forbid_unknown_fiel
     ca_certificates: str = ""
     ca_crl: str = ""
     credential_name: str = ""
-    credential_names: tuple[str, ...] = ()
+    credential_names: Annotated[tuple[str, ...], _OneOrTwo] = ()
     ca_cert_credential_name: str = ""
-    tls_certificates: tuple[TlsCertificate, ...] = ()
+    tls_certificates: Annotated[tuple[TlsCertificate, ...], _OneOrTwo] = ()
     subject_alt_names: tuple[str, ...] = ()
     verify_certificate_spki: tuple[str, ...] = ()
     verify_certificate_hash: tuple[str, ...] = ()

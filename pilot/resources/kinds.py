@@ -15,40 +15,45 @@ from msgspec import Struct
 from pilot.resources import (
     core,
     validate_destination_rule,
+    validate_envoy_filter,
     validate_istio_gateway,
+    validate_proxy_config,
+    validate_request_authentication,
     validate_service,
     validate_service_entry,
+    validate_sidecar,
+    validate_telemetry,
+    validate_traffic_extension,
     validate_virtual_service,
+    validate_wasm_plugin,
     validate_workload,
     validate_workload_group,
 )
 from pilot.resources.authorization_policy import AuthorizationPolicy
 from pilot.resources.destination_rule import DestinationRule
+from pilot.resources.envoy_filter import EnvoyFilter
 from pilot.resources.istio_gateway import Gateway
 from pilot.resources.meta import ObjectMeta
 from pilot.resources.peer_authentication import PeerAuthentication
 from pilot.resources.proxy_config import ProxyConfig
 from pilot.resources.report import Report
+from pilot.resources.request_authentication import RequestAuthentication
 from pilot.resources.service_entry import ServiceEntry
 from pilot.resources.sidecar import Sidecar
+from pilot.resources.telemetry import Telemetry
+from pilot.resources.traffic_extension import TrafficExtension
 from pilot.resources.validate_authorization_policy import validate_authorization_policy
 from pilot.resources.validate_peer_authentication import validate_peer_authentication
 from pilot.resources.virtual_service import VirtualService
+from pilot.resources.wasm_plugin import WasmPlugin
 from pilot.resources.workload import WorkloadEntry
 from pilot.resources.workload_group import WorkloadGroup
 
 Check: TypeAlias = Callable[[Any, ObjectMeta, Report], None]
 """check(spec, meta, report): the rules of Istio's webhook beyond the schema."""
 
-OWNED_GROUPS = frozenset(
-    {
-        "networking.istio.io",
-        "security.istio.io",
-        "telemetry.istio.io",
-        "extensions.istio.io",
-        "gateway.networking.k8s.io",
-    }
-)
+ISTIO_GROUPS = frozenset({"networking.istio.io", "security.istio.io", "telemetry.istio.io", "extensions.istio.io"})
+OWNED_GROUPS = ISTIO_GROUPS | {"gateway.networking.k8s.io"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,57 +82,60 @@ class Kind:
         return [f"{self.group}/{version}" if self.group else version for version in self.versions]
 
 
-_NETWORKING = ("v1", "v1beta1", "v1alpha3")
-_SECURITY = ("v1", "v1beta1")
 _GATEWAY_API = "gateway.networking.k8s.io"
 
 
+def _networking(
+    name: str, spec: type[Struct], check: Check, *versions: str, instead: str = "", bare: bool = True
+) -> Kind:
+    """A kind of networking.istio.io; `bare`: it may do without a spec."""
+    served = versions or ("v1", "v1beta1", "v1alpha3")
+    return Kind(name, "networking.istio.io", served, spec, check, spec_required=not bare, instead=instead)
+
+
+def _security(name: str, spec: type[Struct], check: Check, *, instead: str = "") -> Kind:
+    return Kind(name, "security.istio.io", ("v1", "v1beta1"), spec, check, instead=instead)
+
+
+def _extension(name: str, spec: type[Struct], check: Check) -> Kind:
+    served = ("v1alpha1",)
+    return Kind(name, "extensions.istio.io", served, spec, check, spec_required=True, instead="it is not loaded")
+
+
 def _istio() -> list[Kind]:
-    networking, security = "networking.istio.io", "security.istio.io"
+    registering = "workloads register themselves when their agent connects"
+    importing = "every sidecar sees all exported hosts"
+    settings = "agents take their settings from the command line"
+    no_envoy = "there is no Envoy to configure; it has no effect"
+    telemetry = ("v1", "v1alpha1")
     return [
-        Kind("VirtualService", networking, _NETWORKING, VirtualService, validate_virtual_service.validate),
-        Kind("DestinationRule", networking, _NETWORKING, DestinationRule, validate_destination_rule.validate),
-        Kind("Gateway", networking, _NETWORKING, Gateway, validate_istio_gateway.validate),
-        Kind(
-            "ServiceEntry",
-            networking,
-            _NETWORKING,
-            ServiceEntry,
-            validate_service_entry.validate,
-            spec_required=True,
+        _networking("VirtualService", VirtualService, validate_virtual_service.validate),
+        _networking("DestinationRule", DestinationRule, validate_destination_rule.validate),
+        _networking("Gateway", Gateway, validate_istio_gateway.validate),
+        _networking("ServiceEntry", ServiceEntry, validate_service_entry.validate, bare=False),
+        _networking("WorkloadEntry", WorkloadEntry, validate_workload.validate, bare=False),
+        _networking("WorkloadGroup", WorkloadGroup, validate_workload_group.validate, bare=False, instead=registering),
+        _networking("Sidecar", Sidecar, validate_sidecar.validate, instead=importing),
+        _networking("ProxyConfig", ProxyConfig, validate_proxy_config.validate, "v1beta1", instead=settings),
+        _networking("EnvoyFilter", EnvoyFilter, validate_envoy_filter.validate, "v1alpha3", instead=no_envoy),
+        _security("PeerAuthentication", PeerAuthentication, validate_peer_authentication),
+        _security("AuthorizationPolicy", AuthorizationPolicy, validate_authorization_policy),
+        _security(
+            "RequestAuthentication",
+            RequestAuthentication,
+            validate_request_authentication.validate,
+            instead="tokens are passed on unchecked",
         ),
         Kind(
-            "WorkloadEntry",
-            networking,
-            _NETWORKING,
-            WorkloadEntry,
-            validate_workload.validate,
-            spec_required=True,
+            "Telemetry",
+            "telemetry.istio.io",
+            telemetry,
+            Telemetry,
+            validate_telemetry.validate,
+            instead="the default telemetry stays",
         ),
-        Kind(
-            "WorkloadGroup",
-            networking,
-            _NETWORKING,
-            WorkloadGroup,
-            validate_workload_group.validate,
-            spec_required=True,
-            instead="workloads register themselves when their agent connects",
-        ),
-        Kind("PeerAuthentication", security, _SECURITY, PeerAuthentication, validate_peer_authentication),
-        Kind("Sidecar", networking, _NETWORKING, Sidecar, instead="every sidecar sees all exported hosts"),
-        Kind(
-            "ProxyConfig",
-            networking,
-            ("v1beta1",),
-            ProxyConfig,
-            instead="agents take their settings from the command line",
-        ),
-        Kind("EnvoyFilter", networking, ("v1alpha3",), instead="there is no Envoy to configure; it has no effect"),
-        Kind("AuthorizationPolicy", security, _SECURITY, AuthorizationPolicy, validate_authorization_policy),
-        Kind("RequestAuthentication", security, _SECURITY, instead="tokens are passed on unchecked"),
-        Kind("Telemetry", "telemetry.istio.io", ("v1", "v1alpha1"), instead="the default telemetry stays"),
-        Kind("WasmPlugin", "extensions.istio.io", ("v1alpha1",), instead="it is not loaded"),
-        Kind("TrafficExtension", "extensions.istio.io", ("v1alpha1",), instead="it is not loaded"),
+        _extension("WasmPlugin", WasmPlugin, validate_wasm_plugin.validate),
+        _extension("TrafficExtension", TrafficExtension, validate_traffic_extension.validate),
     ]
 
 

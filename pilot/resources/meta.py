@@ -3,9 +3,9 @@
 Durations are parsed in duration.py; Istio's host rules follow its documentation of VirtualService.hosts.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 
 class ObjectMeta(Struct, frozen=True, rename="camel"):
@@ -28,7 +28,7 @@ class ObjectMeta(Struct, frozen=True, rename="camel"):
 class MatchLabels(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """Istio's selector: all labels must be there; empty selects everything in scope."""
 
-    match_labels: dict[str, str] = {}
+    match_labels: Annotated[dict[str, str], Meta(max_length=4096)] = {}
 
     def matches(self, labels: dict[str, str]) -> bool:
         """Whether a workload with these labels is selected."""

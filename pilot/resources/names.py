@@ -15,8 +15,12 @@ _LABEL = re.compile(r"[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?\Z")
 _FIRST_LABEL = re.compile(r"(?:\*|(?:\*|\*-)?[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?)\Z")
 _OBJECT_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?\Z")
 _OBJECT_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?\Z")
+OWN_SNI = "outbound_.PORT_.SUBSET_.HOST"
+"""The form of the names by which a mesh's own clients tell a gateway where they want to go."""
+_OWN_SNI = re.compile(r"outbound_[^_]*[0-9][^_]*_[^_]*_[^_]*[a-zA-Z]")
 _TAG_PART = re.compile(r"[a-zA-Z0-9](?:[-a-zA-Z0-9_.]*[a-zA-Z0-9])?\Z")
-_HEADER = re.compile(r":?[-!#$%&'*+.^_`|~0-9A-Za-z]+\Z")
+_HEADER = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+\Z")
+_STRICT_HEADER = re.compile(r"[-A-Za-z0-9]+\Z")
 _PORT_NAME = re.compile(r"[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?\Z")
 
 
@@ -41,8 +45,11 @@ def domain_fault(domain: str, *, wildcard: bool = False, sni: bool = False) -> N
         return "an empty host name", "write a host name"
     if len(domain) > 255:
         return "a host name longer than 255 characters", "shorten it"
-    if sni and domain.startswith("outbound_."):
-        return None
+    if sni and domain.startswith("outbound_"):
+        return None if _OWN_SNI.match(domain) else (f'"{domain}" is not a name of the mesh', "write " + OWN_SNI)
+    top = domain.rpartition(".")[2]
+    if top.isascii() and top.isdigit() and not (wildcard and top == domain):
+        return f'"{domain}" ends in a number, which no host name does', "write a host name"
     labels = domain.removesuffix(".").split(".")
     for index, label in enumerate(labels):
         pattern = _FIRST_LABEL if wildcard and index == 0 else _LABEL
@@ -52,6 +59,18 @@ def domain_fault(domain: str, *, wildcard: bool = False, sni: bool = False) -> N
                 remedy = "a wildcard may only be the first label, as in *.example.com" if wildcard else "name one host"
             return f'"{domain}" is not a host name: bad label "{label}"', remedy
     return None
+
+
+def partial_wildcard_fault(host: str) -> NameFault:
+    """A wildcard that is not a whole label: some kinds take `*.example.com` but not `*-a.example.com`."""
+    if "*" in host and host != "*" and not host.startswith("*."):
+        return f"{host} is a partial wildcard", "write *.example.com"
+    return None
+
+
+def strict_header_fault(name: str) -> NameFault:
+    """A header's name where letters, digits and - are all that is taken."""
+    return None if _STRICT_HEADER.match(name) else (f'"{name}" is not a header name', "use letters, digits and -")
 
 
 def is_ip(text: str) -> bool:

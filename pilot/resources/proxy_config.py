@@ -1,8 +1,10 @@
 """ProxyConfig: settings of the agents of a namespace, read when an agent starts."""
 
-from msgspec import Struct
+from typing import Annotated
 
-from pilot.resources.fields import Int32
+from msgspec import Meta, Struct
+
+from pilot.resources.fields import Count
 from pilot.resources.meta import MatchLabels
 
 
@@ -16,6 +18,6 @@ class ProxyConfig(Struct, frozen=True, rename="camel", forbid_unknown_fields=Tru
     """Spec of a ProxyConfig; `concurrency` is the number of workers, 0 as many as there are cores."""
 
     selector: MatchLabels | None = None
-    concurrency: Int32 | None = None
-    environment_variables: dict[str, str] = {}
+    concurrency: Count | None = None
+    environment_variables: dict[str, Annotated[str, Meta(max_length=2048)]] = {}
     image: ProxyImage | None = None

@@ -13,12 +13,13 @@ from typing import Any
 from mesh.errors import ConfigError
 from pilot.resources.decode import decode as decode_struct
 from pilot.resources.decode import describe, nearest
-from pilot.resources.kinds import BY_GROUP_KIND, KINDS, OWNED_GROUPS, Kind
+from pilot.resources.kinds import BY_GROUP_KIND, ISTIO_GROUPS, KINDS, OWNED_GROUPS, Kind
 from pilot.resources.meta import ObjectMeta
 from pilot.resources.names import name_fault
 from pilot.resources.not_served import not_served
 from pilot.resources.object import Key, Object
 from pilot.resources.report import Finding, Notice, Report
+from pilot.resources.validate_metadata import check_annotations
 from pilot.resources.yaml import Document, Path, documents, format_path
 
 _TOP_FIELDS = ("apiVersion", "kind", "metadata", "spec", "status")
@@ -172,6 +173,8 @@ def _decode_spec(
     if kind.group in OWNED_GROUPS:
         for name in value.keys() - set(_TOP_FIELDS):
             report((name,), "unknown field", nearest(name, _TOP_FIELDS))
+    if kind.group in ISTIO_GROUPS:
+        check_annotations(kind.name, meta, report)
     if kind.spec is None:
         return None
     path: Path = ("spec",) if kind.body == "spec" else ()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from msgspec import Struct
+
 from pilot.resources.duration import is_whole_milliseconds
 from pilot.resources.meta import MatchLabels, ObjectMeta
 from pilot.resources.names import (
@@ -13,7 +15,6 @@ from pilot.resources.names import (
     label_fault,
     label_key_fault,
     label_value_fault,
-    name_fault,
     port_fault,
     port_name_fault,
     subnet_fault,
@@ -29,6 +30,24 @@ def tell(report: Report, path: Path, fault: NameFault) -> bool:
     if fault is not None:
         report(path, *fault)
     return fault is not None
+
+
+def check_one_of(part: Struct, attributes: Iterable[str], path: Path, report: Report) -> bool:
+    """At most one of the attributes is given (is not None), the others are faults; says whether one is."""
+    written = dict(zip(part.__struct_fields__, part.__struct_encode_fields__, strict=True))
+    given = [written[name] for name in attributes if getattr(part, name) is not None]
+    for name in given[1:]:
+        report((*path, name), f"cannot stand beside {given[0]}", "keep one of them")
+    return bool(given)
+
+
+def check_unique(names: Iterable[object], path: Path, field: str, report: Report) -> None:
+    """Members of the list at `path` differ in `field`."""
+    seen: set[object] = set()
+    for index, name in enumerate(names):
+        if name in seen:
+            report((*path, index, field), f"{name} is given twice", "remove one, or rename it")
+        seen.add(name)
 
 
 def check_duration(seconds: float | None, path: Path, report: Report) -> None:
@@ -86,14 +105,21 @@ def check_match_labels(selector: MatchLabels | None, path: Path, report: Report)
         check_selector(selector.match_labels, (*path, "matchLabels"), report)
 
 
-def check_export_to(export_to: tuple[str, ...], meta: ObjectMeta, path: Path, report: Report) -> None:
-    """`.`, `*`, `~` or namespaces; each once, `*` and `~` alone."""
+def check_export_to(
+    export_to: tuple[str, ...], meta: ObjectMeta, path: Path, report: Report, *, nobody: bool = False
+) -> None:
+    """`.`, `*`, `~` or namespaces; each once, `*` and `~` alone.
+
+    The mesh knows what `~` (nobody) means in every kind; Istio's webhook takes it where `nobody` says so.
+    """
     seen: set[str] = set()
     for index, entry in enumerate(export_to):
         here = (*path, index)
         if entry not in (".", "*", "~") and label_fault(entry):
             report(here, f'"{entry}" is not a namespace', "write ., *, ~ or a namespace's name")
             continue
+        if entry == "~" and not nobody:
+            report.style(here, "Istio exports services only to ~ (nobody)", "leave the object out, or write .")
         namespace = meta.namespace if entry == "." else entry
         if namespace in seen:
             report(here, f"{namespace} is exported to twice", "remove one")
@@ -112,10 +138,12 @@ def check_gateway_names(gateways: Iterable[str], path: Path, report: Report) -> 
             tell(report, here, domain_fault(gateway))
             if "." in gateway:
                 report.warn(here, f"{gateway} is the old form of a gateway's name", "write namespace/name")
-        elif namespace not in (".", "*") and label_fault(namespace):
+        elif namespace == ".":
+            report.style(here, f"Istio's webhook does not take {gateway}", f"write {name}, or namespace/{name}")
+        elif label_fault(namespace):
             report(here, f'"{namespace}" is not a namespace', "write namespace/name")
         else:
-            tell(report, here, name_fault(name))
+            tell(report, here, label_fault(name))
 
 
 def check_subnets(subnets: Iterable[str], path: Path, report: Report) -> None:

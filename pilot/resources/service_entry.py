@@ -1,8 +1,8 @@
 """ServiceEntry: a service that the registry does not know by itself."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from pilot.resources.fields import UInt32
 from pilot.resources.workload import WorkloadEntry
@@ -20,18 +20,18 @@ class ServicePort(Struct, frozen=True, rename="camel", forbid_unknown_fields=Tru
 class WorkloadSelector(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """Pods and WorkloadEntries of the entry's namespace by labels."""
 
-    labels: dict[str, str] = {}
+    labels: Annotated[dict[str, str], Meta(max_length=256)] = {}
 
 
 class ServiceEntry(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """Spec of a ServiceEntry."""
 
     hosts: tuple[str, ...]
-    addresses: tuple[str, ...] = ()
-    ports: tuple[ServicePort, ...] = ()
+    addresses: Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=256)] = ()
+    ports: Annotated[tuple[ServicePort, ...], Meta(max_length=256)] = ()
     location: Literal["MESH_EXTERNAL", "MESH_INTERNAL"] = "MESH_EXTERNAL"
     resolution: Literal["NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS"] = "NONE"
-    endpoints: tuple[WorkloadEntry, ...] = ()
+    endpoints: Annotated[tuple[WorkloadEntry, ...], Meta(max_length=4096)] = ()
     workload_selector: WorkloadSelector | None = None
     export_to: tuple[str, ...] = ()
     subject_alt_names: tuple[str, ...] = ()

@@ -6,26 +6,19 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from pilot.resources.authorization_policy import AuthorizationPolicy, Operation, Rule, Source, TargetRef, When
+from pilot.resources.authorization_policy import AuthorizationPolicy, Operation, Rule, Source, When
 from pilot.resources.meta import ObjectMeta
 from pilot.resources.names import subnet_fault
 from pilot.resources.report import Report
-from pilot.resources.rules import check_match_labels, tell
+from pilot.resources.rules import tell
+from pilot.resources.validate_metadata import DRY_RUN
+from pilot.resources.validate_target_ref import check_attachment
 from pilot.resources.yaml import Path
 
-DRY_RUN: Final = "istio.io/dry-run"
 _TRUE: Final = ("1", "t", "T", "TRUE", "true", "True")
 _FALSE: Final = ("0", "f", "F", "FALSE", "false", "False")
-_MAX_REFS: Final = 16
 _MAX_ACCOUNTS: Final = 16
 _MAX_ACCOUNT: Final = 320
-_TARGETS: Final = (
-    ("gateway.networking.k8s.io", "Gateway"),
-    ("gateway.networking.k8s.io", "GatewayClass"),
-    ("", "Service"),
-    ("core", "Service"),
-    ("networking.istio.io", "ServiceEntry"),
-)
 _KEYS: Final = (
     "source.ip",
     "remote.ip",
@@ -57,38 +50,13 @@ def is_dry_run(meta: ObjectMeta) -> bool:
 def validate_authorization_policy(spec: AuthorizationPolicy, meta: ObjectMeta, report: Report) -> None:
     """Report every broken rule."""
     root: Path = ("spec",)
-    check_match_labels(spec.selector, (*root, "selector"), report)
-    _check_targets(spec, root, report)
+    check_attachment(spec.selector, spec.target_refs, root, report, target_ref=spec.target_ref)
     _check_action(spec, root, report)
     _check_dry_run(spec, meta, report)
     for index, rule in enumerate(spec.rules):
         _check_rule(rule, (*root, "rules", index), report, custom=spec.action == "CUSTOM")
     if spec.action == "DENY":
         _warn_of_tcp(spec, root, report)
-
-
-def _check_targets(spec: AuthorizationPolicy, root: Path, report: Report) -> None:
-    written = [((*root, "targetRefs", index), ref) for index, ref in enumerate(spec.target_refs)]
-    if spec.target_ref is not None:
-        written.append(((*root, "targetRef"), spec.target_ref))
-        if spec.target_refs:
-            report((*root, "targetRef"), "stands beside targetRefs", "put all targets into targetRefs")
-    if written and spec.selector is not None:
-        report((*root, "selector"), "stands beside a target reference", "write either selector or targetRefs")
-    if len(spec.target_refs) > _MAX_REFS:
-        report((*root, "targetRefs"), f"more than {_MAX_REFS} targets", "split the policy")
-    for path, ref in written:
-        _check_target(ref, path, report)
-
-
-def _check_target(ref: TargetRef, path: Path, report: Report) -> None:
-    if (ref.group, ref.kind) not in _TARGETS:
-        what = f"policies do not attach to {ref.group or 'core'}/{ref.kind}"
-        report((*path, "kind"), what, "name a Gateway, GatewayClass, Service or ServiceEntry with its group")
-    if not ref.name:
-        report((*path, "name"), "is required", "name the object")
-    if ref.namespace:
-        report((*path, "namespace"), "a target is always of the policy's own namespace", "remove it")
 
 
 def _check_action(spec: AuthorizationPolicy, root: Path, report: Report) -> None:

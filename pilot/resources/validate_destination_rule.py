@@ -1,19 +1,18 @@
 """Rules of a DestinationRule beyond its schema: host, subsets, and which policies go together.
 
-Load balancers have their own file, validate_load_balancer.py. Source: Istio's validating webhook.
+Load balancers and connection pools have files of their own. Source: Istio's validating webhook.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from pilot.resources.destination_rule import (
     ClientTlsSettings,
-    ConnectionPoolSettings,
     DestinationRule,
-    HttpSettings,
     OutlierDetection,
     PortTrafficPolicy,
     Subset,
-    TcpSettings,
     TrafficPolicy,
     TunnelSettings,
 )
@@ -26,12 +25,14 @@ from pilot.resources.rules import (
     check_labels,
     check_match_labels,
     check_percent,
-    check_port,
     is_host_address,
     tell,
 )
+from pilot.resources.validate_connection_pool import check_connection_pool
 from pilot.resources.validate_load_balancer import check_load_balancer
 from pilot.resources.yaml import Path
+
+_CONFIG_MAP: Final = "configmap://"
 
 
 def validate(spec: DestinationRule, meta: ObjectMeta, report: Report) -> None:
@@ -39,39 +40,42 @@ def validate(spec: DestinationRule, meta: ObjectMeta, report: Report) -> None:
     root: Path = ("spec",)
     tell(report, (*root, "host"), domain_fault(spec.host, wildcard=True))
     if spec.traffic_policy is not None:
-        _check_policy(spec.traffic_policy, (*root, "trafficPolicy"), report)
+        _check_policy(spec.traffic_policy, meta, (*root, "trafficPolicy"), report)
     seen: set[str] = set()
     for index, subset in enumerate(spec.subsets):
         if subset.name in seen:
             report((*root, "subsets", index, "name"), f"subset {subset.name} is defined twice", "rename or remove one")
         seen.add(subset.name)
-        _check_subset(subset, (*root, "subsets", index), report)
+        _check_subset(subset, meta, (*root, "subsets", index), report)
     check_export_to(spec.export_to, meta, (*root, "exportTo"), report)
     check_match_labels(spec.workload_selector, (*root, "workloadSelector"), report)
-    if spec.workload_selector is not None and any(entry != "." for entry in spec.export_to):
+    if spec.workload_selector is not None and any(entry not in (".", meta.namespace) for entry in spec.export_to):
         report(
             (*root, "exportTo"), "a rule with workloadSelector stays in its namespace", 'write ["."] or leave it out'
         )
 
 
-def _check_subset(subset: Subset, path: Path, report: Report) -> None:
+def _check_subset(subset: Subset, meta: ObjectMeta, path: Path, report: Report) -> None:
     tell(report, (*path, "name"), label_fault(subset.name))
     check_labels(subset.labels, (*path, "labels"), report)
     if subset.traffic_policy is not None:
-        _check_policy(subset.traffic_policy, (*path, "trafficPolicy"), report)
+        _check_policy(subset.traffic_policy, meta, (*path, "trafficPolicy"), report)
 
 
-def _check_policy(policy: TrafficPolicy, path: Path, report: Report) -> None:
+def _check_policy(policy: TrafficPolicy, meta: ObjectMeta, path: Path, report: Report) -> None:
     if policy == TrafficPolicy():
         report(path, "the policy is empty", "give it a field, or remove it")
-    _check_blocks(policy, path, report)
+    _check_blocks(policy, meta, path, report)
     for index, port_policy in enumerate(policy.port_level_settings):
         here = (*path, "portLevelSettings", index)
-        if port_policy.port is None or not port_policy.port.number:
+        if port_policy.port is None:
             report((*here, "port"), "names no port", "write port: {number: …}")
-        else:
-            check_port(port_policy.port, (*here, "port"), report)
-        _check_blocks(port_policy, here, report)
+        elif port_fault(port_policy.port.number):
+            what = f"port {port_policy.port.number} is none that a service has"
+            report.warn((*here, "port", "number"), what, "write a port from 1 to 65535")
+        if port_policy == PortTrafficPolicy(port=port_policy.port):
+            report(here, "the policy is empty", "give it a field, or remove it")
+        _check_blocks(port_policy, meta, here, report)
     if policy.tunnel is not None:
         _check_tunnel(policy.tunnel, (*path, "tunnel"), report)
         if policy.proxy_protocol is not None:
@@ -80,17 +84,17 @@ def _check_policy(policy: TrafficPolicy, path: Path, report: Report) -> None:
         check_percent(policy.retry_budget.percent, (*path, "retryBudget", "percent"), report)
 
 
-def _check_blocks(policy: TrafficPolicy | PortTrafficPolicy, path: Path, report: Report) -> None:
+def _check_blocks(policy: TrafficPolicy | PortTrafficPolicy, meta: ObjectMeta, path: Path, report: Report) -> None:
     """The four blocks that a destination, a subset and a port have."""
     if policy.connection_pool is not None:
-        _check_pool(policy.connection_pool, (*path, "connectionPool"), report)
+        check_connection_pool(policy.connection_pool, (*path, "connectionPool"), report)
     if policy.outlier_detection is not None:
         _check_outlier(policy.outlier_detection, (*path, "outlierDetection"), report)
     if policy.load_balancer is not None:
         outlier = policy.outlier_detection is not None
         check_load_balancer(policy.load_balancer, (*path, "loadBalancer"), report, outlier=outlier)
     if policy.tls is not None:
-        _check_tls(policy.tls, (*path, "tls"), report)
+        _check_tls(policy.tls, meta, (*path, "tls"), report)
 
 
 def _check_tunnel(tunnel: TunnelSettings, path: Path, report: Report) -> None:
@@ -99,51 +103,6 @@ def _check_tunnel(tunnel: TunnelSettings, path: Path, report: Report) -> None:
     if not is_host_address(tunnel.target_host):
         report((*path, "targetHost"), f'"{tunnel.target_host}" is not a host', "write a host name or an address")
     tell(report, (*path, "targetPort"), port_fault(tunnel.target_port))
-
-
-def _check_pool(pool: ConnectionPoolSettings, path: Path, report: Report) -> None:
-    if pool.tcp is None and pool.http is None:
-        report(path, "the pool has neither tcp nor http settings", "give one, or remove it")
-    if pool.tcp is not None:
-        _check_tcp(pool.tcp, (*path, "tcp"), report)
-    if pool.http is not None:
-        _check_http(pool.http, (*path, "http"), report)
-
-
-def _check_tcp(tcp: TcpSettings, path: Path, report: Report) -> None:
-    _check_not_negative({"maxConnections": tcp.max_connections}, path, report)
-    check_duration(tcp.connect_timeout, (*path, "connectTimeout"), report)
-    check_duration(tcp.max_connection_duration, (*path, "maxConnectionDuration"), report)
-    if tcp.tcp_keepalive is not None:
-        check_duration(tcp.tcp_keepalive.time, (*path, "tcpKeepalive", "time"), report)
-        check_duration(tcp.tcp_keepalive.interval, (*path, "tcpKeepalive", "interval"), report)
-
-
-def _check_http(http: HttpSettings, path: Path, report: Report) -> None:
-    limits = {
-        "http1MaxPendingRequests": http.http1_max_pending_requests,
-        "http2MaxRequests": http.http2_max_requests,
-        "maxRequestsPerConnection": http.max_requests_per_connection,
-        "maxRetries": http.max_retries,
-        "maxConcurrentStreams": http.max_concurrent_streams,
-    }
-    _check_not_negative(limits, path, report)
-    if http.idle_timeout:
-        check_duration(http.idle_timeout, (*path, "idleTimeout"), report)
-    if http.h2_upgrade_policy == "UPGRADE" and http.use_client_protocol:
-        report((*path, "useClientProtocol"), "cannot be true with h2UpgradePolicy UPGRADE", "keep one of them")
-    if http.http2_keep_alive is not None:
-        here = (*path, "http2KeepAlive")
-        for name, value in (("interval", http.http2_keep_alive.interval), ("timeout", http.http2_keep_alive.timeout)):
-            if value is None:
-                report((*here, name), "is required", "add it")
-            check_duration(value, (*here, name), report)
-
-
-def _check_not_negative(values: dict[str, int], path: Path, report: Report) -> None:
-    for name, value in values.items():
-        if value < 0:
-            report((*path, name), f"{value} is negative", "write 0 (unset) or more")
 
 
 def _check_outlier(outlier: OutlierDetection, path: Path, report: Report) -> None:
@@ -163,7 +122,9 @@ def _check_outlier(outlier: OutlierDetection, path: Path, report: Report) -> Non
             report(here, f"{code} is not an HTTP status", "write 100 to 599")
 
 
-def _check_tls(tls: ClientTlsSettings, path: Path, report: Report) -> None:
+def _check_tls(tls: ClientTlsSettings, meta: ObjectMeta, path: Path, report: Report) -> None:
+    if tls.credential_name.startswith(_CONFIG_MAP):
+        _check_config_map(tls.credential_name, meta, (*path, "credentialName"), report)
     if tls.insecure_skip_verify and tls.mode in ("SIMPLE", "MUTUAL"):
         unused = {"caCertificates": tls.ca_certificates, "subjectAltNames": tls.subject_alt_names}
         if tls.mode == "SIMPLE":
@@ -185,3 +146,10 @@ def _check_tls(tls: ClientTlsSettings, path: Path, report: Report) -> None:
         for name, value in (("clientCertificate", tls.client_certificate), ("privateKey", tls.private_key)):
             if not value:
                 report((*path, name), "is required for mode MUTUAL", "add it, or credentialName")
+
+
+def _check_config_map(name: str, meta: ObjectMeta, path: Path, report: Report) -> None:
+    """A bundle of CAs in a ConfigMap is always of the rule's own namespace."""
+    namespace, _, config_map = name.removeprefix(_CONFIG_MAP).partition("/")
+    if namespace != meta.namespace or not config_map or "/" in config_map:
+        report(path, f'"{name}" is not a ConfigMap of {meta.namespace}', f"write {_CONFIG_MAP}{meta.namespace}/NAME")

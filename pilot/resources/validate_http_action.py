@@ -69,7 +69,8 @@ def check_redirect(route: HttpRoute, path: Path, report: Report) -> None:
     if redirect.port is not None:
         if redirect.derive_port is not None:
             report((*path, "derivePort"), "cannot stand beside port", "keep one of them")
-        tell(report, (*path, "port"), port_fault(redirect.port))
+        if redirect.port:
+            tell(report, (*path, "port"), port_fault(redirect.port))
     if redirect.redirect_code and not 300 <= redirect.redirect_code <= 399:
         report(
             (*path, "redirectCode"), f"{redirect.redirect_code} is not a redirect", "write 301, 302, 303, 307 or 308"
@@ -153,7 +154,7 @@ def _check_delay(delay: FaultDelay, path: Path, report: Report) -> None:
     if delay.exponential_delay is not None:
         report((*path, "exponentialDelay"), "is not supported", "write fixedDelay")
     if not 0 <= delay.percent <= 100:
-        report((*path, "percent"), f"{delay.percent} is not a percentage", "write percentage: {value: 0..100}")
+        report.warn((*path, "percent"), f"{delay.percent} is not a percentage", "write percentage: {value: 0..100}")
     _check_share(delay.percentage, path, report)
     if delay.percentage is None and not delay.percent:
         report.warn(path, "no percentage means 0 %: nobody is delayed", "write percentage: {value: 100}")

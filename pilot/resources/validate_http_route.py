@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from typing import Final
 
-from pilot.resources.names import domain_fault, header_fault, header_value_fault, is_ip, label_fault, port_fault
+from pilot.resources.names import domain_fault, header_fault, header_value_fault, label_fault, port_fault
 from pilot.resources.report import Report
 from pilot.resources.rules import (
     check_duration,
@@ -32,6 +34,9 @@ from pilot.resources.virtual_service import (
     StringMatch,
 )
 from pilot.resources.yaml import Path
+
+_CLAIM: Final = re.compile(r"@request\.auth\.claims(?:\..+|\[.+\])\Z", re.IGNORECASE)
+_PSEUDO: Final = (":method", ":scheme", ":authority", ":path", ":status")
 
 
 def check_http_route(route: HttpRoute, path: Path, report: Report, *, delegated: bool) -> None:
@@ -66,7 +71,8 @@ def _check_action(route: HttpRoute, path: Path, report: Report, delegated: bool)
         if delegated:
             report((*path, "delegate"), "a delegate cannot delegate again", "write the routes here")
         for name in present:
-            report((*path, name), f"a rule with a delegate has no {name}", "write it in the delegate")
+            tell_it = report.warn if name == "directResponse" else report
+            tell_it((*path, name), f"a rule with a delegate has no {name}", "write it in the delegate")
         return
     if not present:
         report(path, "no action: none of route, redirect and directResponse is given", "write one of them")
@@ -95,7 +101,7 @@ def _check_match(match: HttpMatchRequest, path: Path, report: Report) -> None:
 
 def _check_match_map(table: Mapping[str, StringMatch], path: Path, report: Report, *, header: bool) -> None:
     for name, value in table.items():
-        if header and not is_claim(name):
+        if header and not is_claim(name) and name not in _PSEUDO:
             tell(report, (*path, name), header_fault(name))
         # Istio reads the regex * as "present" in these maps, though it is not a regex.
         if value.regex != "*":
@@ -103,8 +109,8 @@ def _check_match_map(table: Mapping[str, StringMatch], path: Path, report: Repor
 
 
 def is_claim(name: str) -> bool:
-    """Whether a header name of a match stands for a claim of a validated token."""
-    return name.startswith("@request.auth.claims")
+    """Whether a header name of a match stands for a claim of a validated token: `….claims.a.b` or `….claims[a][b]`."""
+    return _CLAIM.match(name) is not None
 
 
 def check_string_match(match: StringMatch | None, path: Path, report: Report, *, empty_prefix: bool = False) -> None:
@@ -185,7 +191,7 @@ def check_destination(destination: Destination, path: Path, report: Report) -> N
     """A host that is one host, a subset's name, a port."""
     if destination.host == "*":
         report((*path, "host"), "* is not a destination", "name one host")
-    elif not is_ip(destination.host):
+    else:
         tell(report, (*path, "host"), domain_fault(destination.host, wildcard=True))
     if destination.subset:
         tell(report, (*path, "subset"), label_fault(destination.subset))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pilot.resources.istio_gateway import Gateway, Port, Server, ServerTlsSettings, TlsCertificate
 from pilot.resources.meta import ObjectMeta
-from pilot.resources.names import domain_fault, is_ip, label_fault, port_fault, port_name_fault
+from pilot.resources.names import domain_fault, is_ip, label_fault, partial_wildcard_fault, port_fault
 from pilot.resources.report import Report
 from pilot.resources.rules import check_unix_address, tell
 from pilot.resources.yaml import Path
@@ -28,6 +28,8 @@ CIPHERS = frozenset(
 
 def validate(spec: Gateway, meta: ObjectMeta, report: Report) -> None:
     """Report every broken rule."""
+    if "." in meta.name:
+        report.style(("metadata", "name"), f"{meta.name} has dots, which a Gateway's name may not", "write it without")
     if not spec.servers:
         report(("spec", "servers"), "a gateway needs a server", "add one")
     names: set[str] = set()
@@ -60,14 +62,22 @@ def _check_server_tls(server: Server, path: Path, report: Report) -> None:
         if protocol in TLS:
             report((*path, "tls"), f"a server of protocol {protocol} needs TLS settings", "add tls")
         return
-    _check_tls(tls, (*path, "tls"), report)
+    check_server_tls(tls, (*path, "tls"), report)
     if protocol in HTTP:
-        if tls != ServerTlsSettings(https_redirect=tls.https_redirect):
-            report((*path, "tls"), f"plain {protocol} takes httpsRedirect only", "remove the rest, or write HTTPS")
+        _check_plain_tls(tls, protocol, (*path, "tls"), report)
     elif protocol not in TLS and protocol in PROTOCOLS:
         report((*path, "tls"), f"a server of protocol {protocol} takes no TLS settings", "write protocol TLS")
     elif tls.https_redirect:
         report.warn((*path, "tls", "httpsRedirect"), "acts on plain HTTP servers only", "move it there")
+
+
+def _check_plain_tls(tls: ServerTlsSettings, protocol: str, path: Path, report: Report) -> None:
+    """Istio refuses what would terminate TLS; other settings have no effect."""
+    files = tls.ca_certificates or tls.private_key or tls.server_certificate
+    refused = tls.mode not in ("PASSTHROUGH", "AUTO_PASSTHROUGH") or files
+    if refused or tls != ServerTlsSettings(https_redirect=tls.https_redirect):
+        tell_it = report if refused else report.warn
+        tell_it(path, f"plain {protocol} takes httpsRedirect only", "remove the rest, or write HTTPS")
 
 
 def check_server_host(host: str, path: Path, report: Report) -> None:
@@ -75,10 +85,12 @@ def check_server_host(host: str, path: Path, report: Report) -> None:
     namespace, slash, name = host.rpartition("/")
     if slash and namespace not in ("*", ".") and label_fault(namespace):
         report(path, f'"{namespace}" is not a namespace', "write namespace/host, ./host or */host")
-    if name == "*" or is_ip(name):
+    if name == "*" or (is_ip(name) and "." in name):
         return
-    if not tell(report, path, domain_fault(name, wildcard=True)) and "." not in name:
-        report(path, f"{name} is a short name", "write the full host name")
+    if not tell(report, path, domain_fault(name, wildcard=True)):
+        if "." not in name:
+            report(path, f"{name} is a short name", "write the full host name")
+        tell(report, path, partial_wildcard_fault(name))
 
 
 def _check_port(port: Port, path: Path, report: Report, *, unix: bool) -> None:
@@ -86,9 +98,7 @@ def _check_port(port: Port, path: Path, report: Report, *, unix: bool) -> None:
         what = f'"{port.protocol}" is not a protocol of a gateway' if port.protocol else "names no protocol"
         report((*path, "protocol"), what, "write one of " + ", ".join(PROTOCOLS))
     if not port.name:
-        report((*path, "name"), "is required", "name the port")
-    else:
-        tell(report, (*path, "name"), port_name_fault(port.name))
+        report((*path, "name"), "is empty", "name the port")
     if unix:
         if port.number:
             report((*path, "number"), "a unix socket has no port number", "write 0")
@@ -98,8 +108,10 @@ def _check_port(port: Port, path: Path, report: Report, *, unix: bool) -> None:
         report.warn((*path, "targetPort"), "has no effect", "the Service of the gateway says the target port")
 
 
-def _check_tls(tls: ServerTlsSettings, path: Path, report: Report) -> None:
+def check_server_tls(tls: ServerTlsSettings, path: Path, report: Report) -> None:
+    """Which settings of a server go together, whatever its protocol."""
     _check_ciphers(tls, path, report)
+    _check_credentials(tls, path, report)
     if tls.mode == "ISTIO_MUTUAL":
         _check_istio_mutual(tls, path, report)
     elif tls.mode in ("PASSTHROUGH", "AUTO_PASSTHROUGH"):
@@ -115,10 +127,19 @@ def _sources(tls: ServerTlsSettings) -> list[str]:
     sources = {
         "credentialName": tls.credential_name,
         "credentialNames": tls.credential_names,
-        "serverCertificate": tls.server_certificate,
+        "serverCertificate": tls.server_certificate and tls.private_key,
         "tlsCertificates": tls.tls_certificates,
     }
     return [name for name, value in sources.items() if value]
+
+
+def _check_credentials(tls: ServerTlsSettings, path: Path, report: Report) -> None:
+    """One source of certificates, whatever the mode; a revocation list goes with client certificates from files."""
+    sources = _sources(tls)
+    for name in sources[1:]:
+        report((*path, name), f"cannot stand beside {sources[0]}", "keep one source of certificates")
+    if tls.ca_crl and tls.mode == "SIMPLE" and not (tls.credential_name or tls.credential_names):
+        report((*path, "caCrl"), "SIMPLE asks for no client certificates", "remove it, or write MUTUAL")
 
 
 def _check_istio_mutual(tls: ServerTlsSettings, path: Path, report: Report) -> None:
@@ -126,25 +147,19 @@ def _check_istio_mutual(tls: ServerTlsSettings, path: Path, report: Report) -> N
         "serverCertificate": tls.server_certificate,
         "privateKey": tls.private_key,
         "caCertificates": tls.ca_certificates,
-        "caCrl": tls.ca_crl,
         "credentialName": tls.credential_name,
         "credentialNames": tls.credential_names,
-        "caCertCredentialName": tls.ca_cert_credential_name,
         "tlsCertificates": tls.tls_certificates,
     }
     for name, value in unused.items():
         if value:
             report((*path, name), "cannot stand beside mode ISTIO_MUTUAL, which uses the mesh's", "remove it")
+    for name, value in (("caCrl", tls.ca_crl), ("caCertCredentialName", tls.ca_cert_credential_name)):
+        if value:
+            report.warn((*path, name), "has no effect with mode ISTIO_MUTUAL, which uses the mesh's", "remove it")
 
 
 def _check_certificates(tls: ServerTlsSettings, path: Path, report: Report) -> None:
-    sources = _sources(tls)
-    for name in sources[1:]:
-        report((*path, name), f"cannot stand beside {sources[0]}", "keep one source of certificates")
-    if len(tls.credential_names) > 2:
-        report((*path, "credentialNames"), "more than two credentials", "write one RSA and one ECDSA")
-    if len(tls.tls_certificates) > 2:
-        report((*path, "tlsCertificates"), "more than two certificates", "write one RSA and one ECDSA")
     mutual = tls.mode in ("MUTUAL", "OPTIONAL_MUTUAL")
     if tls.credential_name or tls.credential_names:
         return

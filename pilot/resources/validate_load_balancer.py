@@ -91,13 +91,13 @@ def _check_warmup(warmup: Warmup, path: Path, report: Report) -> None:
 
 
 def _check_locality(setting: LocalityLbSetting, path: Path, report: Report, outlier: bool) -> None:
-    if setting.distribute and (setting.failover or setting.failover_priority):
+    if setting.distribute and setting.failover:
         report((*path, "distribute"), "cannot stand beside failover", "keep one of them")
+    elif setting.distribute and setting.failover_priority:
+        report.warn((*path, "failoverPriority"), "has no effect beside distribute", "keep one of them")
     sources: list[str] = []
     for index, share in enumerate(setting.distribute):
         here = (*path, "distribute", index)
-        if not share.from_:
-            report((*here, "from"), "names no locality", "write region/zone/subzone or *")
         _check_overlap(share.from_, sources, (*here, "from"), report)
         sources.append(share.from_)
         targets: list[str] = []
@@ -111,7 +111,7 @@ def _check_locality(setting: LocalityLbSetting, path: Path, report: Report, outl
     _check_failover(setting.failover, (*path, "failover"), report)
     if setting.failover:
         for index, label in enumerate(setting.failover_priority):
-            if label.partition("=")[0] in TOPOLOGY:
+            if label in TOPOLOGY:
                 here = (*path, "failoverPriority", index)
                 report(here, f"{label} cannot stand beside failover", "keep one of them")
     _warn_outlier(bool(setting.failover or setting.failover_priority), path, report, outlier)
@@ -123,14 +123,18 @@ def _warn_outlier(failover: bool, path: Path, report: Report, outlier: bool) -> 
 
 
 def _check_overlap(locality: str, others: Iterable[str], path: Path, report: Report) -> None:
-    parts = locality.split("/")
-    if any("*" in part and (part != "*" or index != len(parts) - 1) for index, part in enumerate(parts)):
+    """A locality behind one that covers it is never reached; a wider one behind a narrower catches the rest."""
+    if locality.count("*") > 1 or ("*" in locality and not locality.endswith("*")):
         report(path, f'"{locality}" has a wildcard before its end', "write region/*, or region/zone/*")
         return
+    parts = locality.split("/", 2)
+    if not all(parts):
+        report(path, f'"{locality}" has an empty part', "write region/zone/subzone, or leave the rest out")
+        return
     for other in others:
-        shared = zip(parts, other.split("/"), strict=False)
-        if all(one == two or "*" in (one, two) for one, two in shared):
-            report(path, f"{locality} overlaps {other}", "keep one of them")
+        shared = zip(parts, other.split("/", 2), strict=False)
+        if all(earlier in ("*", part) for part, earlier in shared):
+            report(path, f"{locality} overlaps {other}", "keep one of them, or write the narrower one first")
 
 
 def _check_failover(failover: tuple[Failover, ...], path: Path, report: Report) -> None:

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from pilot.resources.meta import ObjectMeta
-from pilot.resources.names import domain_fault, is_ip, port_fault, port_name_fault, subnet_fault
+from pilot.resources.names import (
+    domain_fault,
+    is_ip,
+    partial_wildcard_fault,
+    port_fault,
+    port_name_fault,
+    subnet_fault,
+)
 from pilot.resources.report import Report
 from pilot.resources.rules import check_export_to, check_labels, check_selector, check_unix_address, tell
 from pilot.resources.service_entry import ServiceEntry
@@ -32,7 +39,8 @@ def validate(spec: ServiceEntry, meta: ObjectMeta, report: Report) -> None:
     _RESOLUTIONS[spec.resolution](spec, root, report)
     for index, endpoint in enumerate(spec.endpoints):
         _check_endpoint(endpoint, spec, (*root, "endpoints", index), report)
-    check_export_to(spec.export_to, meta, (*root, "exportTo"), report)
+    _check_shared_ports(spec, root, report)
+    check_export_to(spec.export_to, meta, (*root, "exportTo"), report, nobody=True)
 
 
 def _check_hosts(spec: ServiceEntry, root: Path, report: Report) -> None:
@@ -44,8 +52,8 @@ def _check_hosts(spec: ServiceEntry, root: Path, report: Report) -> None:
         here = (*root, "hosts", index)
         if host == "*":
             report(here, "* stands for everything", "name the host, or write *.example.com")
-        elif not tell(report, here, domain_fault(host, wildcard=True)) and host[:1] == "*" and host[1:2] != ".":
-            report.warn(here, f"{host} is a partial wildcard", "write *.example.com")
+        elif not tell(report, here, domain_fault(host, wildcard=True)) and (fault := partial_wildcard_fault(host)):
+            report.warn(here, *fault)
 
 
 def _check_addresses(spec: ServiceEntry, root: Path, report: Report) -> None:
@@ -110,14 +118,13 @@ def _check_dns(spec: ServiceEntry, root: Path, report: Report) -> None:
             report(here, "a unix socket does not go with DNS", "write resolution: STATIC")
         elif endpoint.address and not is_ip(endpoint.address):
             tell(report, here, domain_fault(endpoint.address))
-    _check_shared_tcp(spec, root, report)
 
 
-def _check_shared_tcp(spec: ServiceEntry, root: Path, report: Report) -> None:
-    opaque = [p.number for p in spec.ports if p.protocol.upper() not in (*HTTP, "HTTPS", "TLS")]
-    if len(spec.hosts) > 1 and opaque:
+def _check_shared_ports(spec: ServiceEntry, root: Path, report: Report) -> None:
+    opaque = [p.number for p in spec.ports if p.protocol.upper() not in (*HTTP, "HTTP_PROXY", "HTTPS", "TLS")]
+    if spec.resolution != "NONE" and len(spec.hosts) > 1 and opaque:
         what = f"several hosts share port {opaque[0]}, which carries no host name"
-        report.warn((*root, "hosts"), what, "write an entry for each host")
+        report((*root, "hosts"), what, "write an entry for each host, or the protocol HTTP or TLS")
 
 
 def _check_dynamic(spec: ServiceEntry, root: Path, report: Report) -> None:

@@ -5,8 +5,6 @@ The HTTP rules' own parts stand in validate_http_route.py. Source: Istio's valid
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from pilot.resources.meta import ObjectMeta, covers, overlaps
 from pilot.resources.names import domain_fault, is_ip, label_fault, port_fault
 from pilot.resources.report import Report
@@ -43,7 +41,7 @@ def validate(spec: VirtualService, meta: ObjectMeta, report: Report) -> None:
     for index, http in enumerate(spec.http):
         check_http_route(http, (*root, "http", index), report, delegated=not spec.hosts)
     for index, tls in enumerate(spec.tls):
-        _check_tls_route(tls, spec.hosts, (*root, "tls", index), report)
+        _check_tls_route(tls, spec, (*root, "tls", index), report)
     for index, tcp in enumerate(spec.tcp):
         _check_tcp_route(tcp, (*root, "tcp", index), report)
     _check_claims(spec, root, report)
@@ -74,18 +72,18 @@ def _check_delegate(spec: VirtualService, root: Path, report: Report) -> None:
 
 
 def _check_claims(spec: VirtualService, root: Path, report: Report) -> None:
+    """The webhook looks at the VirtualService's own gateways only, not at those of the match."""
+    if spec.gateways and "mesh" not in spec.gateways:
+        return
     for index, http in enumerate(spec.http):
         for number, match in enumerate(http.match):
-            gateways = match.gateways or spec.gateways or ("mesh",)
-            if any(gateway != "mesh" for gateway in gateways):
-                continue
             for field, names in (("headers", match.headers), ("withoutHeaders", match.without_headers)):
                 for name in filter(is_claim, names):
                     path = (*root, "http", index, "match", number, field, name)
-                    report(path, "claims of a token can be matched at gateways only", "bind the rule to a gateway")
+                    report(path, "claims of a token can be matched at gateways only", "bind the rules to a gateway")
 
 
-def _check_tls_route(route: TlsRoute, hosts: tuple[str, ...], path: Path, report: Report) -> None:
+def _check_tls_route(route: TlsRoute, spec: VirtualService, path: Path, report: Report) -> None:
     if not route.match:
         report((*path, "match"), "a TLS rule needs a match", "give sniHosts")
     for index, match in enumerate(route.match):
@@ -93,17 +91,17 @@ def _check_tls_route(route: TlsRoute, hosts: tuple[str, ...], path: Path, report
         if not match.sni_hosts:
             report((*here, "sniHosts"), "no SNI host", "name at least one")
         for number, sni in enumerate(match.sni_hosts):
-            _check_sni(sni, hosts, (*here, "sniHosts", number), report)
+            _check_sni(sni, spec, (*here, "sniHosts", number), report)
         _check_l4_match(match, here, report)
     _check_route(route.route, "TLS", path, report)
 
 
-def _check_sni(sni: str, hosts: Iterable[str], path: Path, report: Report) -> None:
-    if tell(report, path, domain_fault(sni, wildcard=True, sni=True)):
-        return
+def _check_sni(sni: str, spec: VirtualService, path: Path, report: Report) -> None:
     if is_ip(sni):
         report.warn(path, f"{sni} is an address; clients send no SNI for those", "name a host")
-    if not any(covers(host, sni) for host in hosts):
+    elif tell(report, path, domain_fault(sni, wildcard=True, sni="mesh" not in spec.gateways)):
+        return
+    elif not any(covers(host, sni) for host in spec.hosts):
         report(path, f"{sni} is not covered by the VirtualService's hosts", "add it to hosts")
 
 

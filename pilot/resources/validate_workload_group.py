@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 from pilot.resources.meta import ObjectMeta
-from pilot.resources.names import port_fault
+from pilot.resources.names import port_fault, strict_header_fault
 from pilot.resources.report import Report
-from pilot.resources.rules import check_labels, tell
+from pilot.resources.rules import check_labels, check_one_of, tell
 from pilot.resources.validate_workload import check_template
 from pilot.resources.workload_group import ReadinessProbe, WorkloadGroup
 from pilot.resources.yaml import Path
-
-_PROBE_HEADER = re.compile(r"[-_A-Za-z0-9]+\Z")
 
 
 def validate(spec: WorkloadGroup, meta: ObjectMeta, report: Report) -> None:
@@ -28,22 +24,8 @@ def validate(spec: WorkloadGroup, meta: ObjectMeta, report: Report) -> None:
 
 
 def _check_probe(probe: ReadinessProbe, path: Path, report: Report) -> None:
-    methods = {"httpGet": probe.http_get, "tcpSocket": probe.tcp_socket, "exec": probe.exec, "grpc": probe.grpc}
-    given = [name for name, value in methods.items() if value is not None]
-    if not given:
+    if not check_one_of(probe, ("http_get", "tcp_socket", "exec", "grpc"), path, report):
         report(path, "names no method", "give httpGet, tcpSocket, exec or grpc")
-    for name in given[1:]:
-        report((*path, name), f"cannot stand beside {given[0]}", "keep one method")
-    numbers = {
-        "initialDelaySeconds": probe.initial_delay_seconds,
-        "timeoutSeconds": probe.timeout_seconds,
-        "periodSeconds": probe.period_seconds,
-        "successThreshold": probe.success_threshold,
-        "failureThreshold": probe.failure_threshold,
-    }
-    for name, number in numbers.items():
-        if number < 0:
-            report((*path, name), f"{number} is negative", "write 0 (the default) or more")
     ports = {"httpGet": probe.http_get, "tcpSocket": probe.tcp_socket}
     for name, method in ports.items():
         if method is not None:
@@ -63,6 +45,4 @@ def _check_http(probe: ReadinessProbe, path: Path, report: Report) -> None:
     if http.scheme not in ("", "HTTP", "HTTPS"):
         report((*path, "scheme"), f"{http.scheme} is not a scheme of a probe", "write HTTP or HTTPS")
     for index, header in enumerate(http.http_headers):
-        if not _PROBE_HEADER.match(header.name):
-            here = (*path, "httpHeaders", index, "name")
-            report(here, f'"{header.name}" is not a header name', "use letters, digits, - and _")
+        tell(report, (*path, "httpHeaders", index, "name"), strict_header_fault(header.name))

@@ -1,16 +1,18 @@
 """WorkloadGroup: a template of WorkloadEntries, and how the health of such workloads is asked for."""
 
-from msgspec import Struct
+from typing import Annotated
 
-from pilot.resources.fields import Int32, UInt32
+from msgspec import Meta, Struct
+
+from pilot.resources.fields import Count, Text, UInt32
 from pilot.resources.workload import WorkloadEntry
 
 
 class GroupMeta(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """Metadata that the group's entries get."""
 
-    labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
+    labels: Annotated[dict[str, str], Meta(max_length=256)] = {}
+    annotations: Annotated[dict[str, str], Meta(max_length=256)] = {}
 
 
 class HttpHeader(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -40,7 +42,7 @@ class TcpProbe(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
 class ExecProbe(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """Run a command."""
 
-    command: tuple[str, ...] = ()
+    command: tuple[Text, ...]
 
 
 class GrpcProbe(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -53,11 +55,11 @@ class GrpcProbe(Struct, frozen=True, rename="camel", forbid_unknown_fields=True)
 class ReadinessProbe(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """Health of the group's workloads; 0 takes Kubernetes' default. Times are whole seconds."""
 
-    initial_delay_seconds: Int32 = 0
-    timeout_seconds: Int32 = 0
-    period_seconds: Int32 = 0
-    success_threshold: Int32 = 0
-    failure_threshold: Int32 = 0
+    initial_delay_seconds: Count = 0
+    timeout_seconds: Count = 0
+    period_seconds: Count = 0
+    success_threshold: Count = 0
+    failure_threshold: Count = 0
     http_get: HttpProbe | None = None
     tcp_socket: TcpProbe | None = None
     exec: ExecProbe | None = None

@@ -8,9 +8,14 @@ from pilot.resources.registry import Loaded, load
 
 API = {
     "AuthorizationPolicy": "security.istio.io/v1",
+    "EnvoyFilter": "networking.istio.io/v1alpha3",
     "PeerAuthentication": "security.istio.io/v1",
     "ProxyConfig": "networking.istio.io/v1beta1",
+    "RequestAuthentication": "security.istio.io/v1",
     "Service": "v1",
+    "Telemetry": "telemetry.istio.io/v1",
+    "TrafficExtension": "extensions.istio.io/v1alpha1",
+    "WasmPlugin": "extensions.istio.io/v1alpha1",
 }
 
 

@@ -74,5 +74,5 @@ def test_targets_and_provider_decode():
         "targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: web}]",
     )
     assert made.provider.name == "opa"
-    assert made.target_refs == (TargetRef("gateway.networking.k8s.io", "Gateway", "web"),)
+    assert made.target_refs == (TargetRef(group="gateway.networking.k8s.io", kind="Gateway", name="web"),)
     assert spec("AuthorizationPolicy", "{}").action == "ALLOW"

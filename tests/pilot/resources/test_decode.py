@@ -1,6 +1,6 @@
 from typing import Annotated, Any, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from pilot.resources.decode import decode, describe, nearest
 from pilot.resources.fields import Duration, NonEmptyMap, UInt32
@@ -125,7 +125,7 @@ def test_a_number_in_quotes():
 
 def test_an_empty_map_where_one_member_is_due():
     _, faults = run({"name": "n", "byPort": {}})
-    assert faults == [("spec.byPort", "is empty", "give it a member, or remove it")]
+    assert faults == [("spec.byPort", "is empty", "give it a value, or remove it")]
 
 
 def test_not_a_mapping():
@@ -158,3 +158,23 @@ def test_describe():
     assert describe("x" * 99) == 'the text "' + "x" * 37 + '..."'
     assert (describe([]), describe({})) == ("a list", "a mapping")
     assert (describe(True), describe(1.5)) == ("the truth value true", "the number 1.5")
+
+
+class Sized(Struct, rename="camel", forbid_unknown_fields=True):
+    """Lengths and forms that a schema asks for."""
+
+    word: Annotated[str, Meta(min_length=1, max_length=3, pattern="^[a-z]*$")] = "a"
+    items: Annotated[tuple[Annotated[str, Meta(min_length=1)], ...], Meta(max_length=1)] = ()
+
+
+def test_lengths_and_forms():
+    assert run({"word": "abc", "items": ["a"]}, Sized)[1] == []
+    assert run({"word": "abcd", "items": ["a", "b"]}, Sized)[1] == [
+        ("spec.word", "has 4 characters, over the limit of 3", "shorten it"),
+        ("spec.items", "has 2 members, over the limit of 1", "shorten it"),
+    ]
+    assert run({"word": "A", "items": [""]}, Sized)[1] == [
+        ("spec.word", '"A" has not the form that is wanted', "write what ^[a-z]*$ matches"),
+        ("spec.items.0", "is empty", "give it a value, or remove it"),
+    ]
+    assert [f[0] for f in run({"word": 1, "items": "a"}, Sized)[1]] == ["spec.word", "spec.items"]

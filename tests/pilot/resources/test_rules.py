@@ -6,16 +6,18 @@ from pilot.resources.rules import (
     check_gateway_names,
     check_labels,
     check_match_labels,
+    check_one_of,
     check_percent,
     check_port,
     check_port_map,
     check_regex,
     check_selector,
     check_subnets,
+    check_unique,
     check_unix_address,
     is_host_address,
 )
-from pilot.resources.virtual_service import PortSelector
+from pilot.resources.virtual_service import PortSelector, StringMatch
 
 
 def faults(check, *arguments):
@@ -68,9 +70,42 @@ def test_export_to():
     assert check("~", "a") == [()]
 
 
+def test_only_services_are_exported_to_nobody():
+    def blemishes(**more):
+        report = Report()
+        check_export_to(("~",), ObjectMeta(), ("p",), report, **more)
+        assert not report.faults
+        return [f.path for f in report.blemishes]
+
+    assert blemishes() == [("p", 0)]
+    assert blemishes(nobody=True) == []
+
+
+def test_one_of_several():
+    report = Report()
+    both = StringMatch(exact="a", regex="b")
+    assert check_one_of(both, ("exact", "prefix", "regex"), ("p",), report)
+    assert [f.path for f in report.faults] == [("p", "regex")]
+    assert not check_one_of(StringMatch(), ("exact", "prefix"), ("p",), report)
+
+
+def test_members_of_a_list_differ():
+    report = Report()
+    check_unique(["a", "b", "a"], ("p",), "name", report)
+    assert [f.path for f in report.faults] == [("p", 2, "name")]
+
+
+def test_a_gateway_of_the_own_namespace_is_written_by_name():
+    report = Report()
+    check_gateway_names(("./gw",), ("p",), report)
+    assert [f.remedy for f in report.blemishes] == ["write gw, or namespace/gw"]
+
+
 def test_gateway_names():
     assert not faults(check_gateway_names, ("mesh", "gw", "ns/gw", "./gw", "gw.ns.svc.cluster.local"))
-    assert [f[0] for f in faults(check_gateway_names, ("g@w", "n@/gw", "ns/", "a/b/c"))] == [(0,), (1,), (2,), (3,)]
+    assert [f[0] for f in faults(check_gateway_names, ("g@w", "n@/gw", "ns/", "a/b/c", "ns/g.w", "*/g"))] == [
+        (index,) for index in range(6)
+    ]
 
 
 def test_addresses():

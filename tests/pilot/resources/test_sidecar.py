@@ -9,7 +9,7 @@ def test_every_field_decodes():
         """
         workloadSelector: {labels: {app: a}}
         ingress:
-          - port: {number: 80, protocol: HTTP, name: http}
+          - port: {number: 80, protocol: HTTPS, name: https}
             bind: 10.0.0.1
             captureMode: NONE
             defaultEndpoint: 127.0.0.1:8080
@@ -27,7 +27,7 @@ def test_every_field_decodes():
     )
     assert made.workload_selector == WorkloadSelector(labels={"app": "a"})
     ingress = made.ingress[0]
-    assert ingress.port == SidecarPort(number=80, protocol="HTTP", name="http")
+    assert ingress.port == SidecarPort(number=80, protocol="HTTPS", name="https")
     assert (ingress.bind, ingress.capture_mode, ingress.default_endpoint) == ("10.0.0.1", "NONE", "127.0.0.1:8080")
     assert (ingress.tls.mode, ingress.connection_pool.tcp.max_connections) == ("SIMPLE", 1)
     assert [listener.hosts for listener in made.egress] == [("./a.example.com",), ("*/*",)]

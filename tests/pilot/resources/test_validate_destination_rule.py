@@ -20,6 +20,12 @@ def broken(policy):
         ),
         ("host: a\nsubsets: [{name: v1, trafficPolicy: {}}]", ["subsets[0].trafficPolicy"]),
         ("host: a\nworkloadSelector: {matchLabels: {a: b}}\nexportTo: ['*']", ["exportTo"]),
+        ("host: a\nworkloadSelector: {matchLabels: {a: b}}\nexportTo: [default]", []),
+        (
+            "host: a\ntrafficPolicy: {tls: {mode: SIMPLE, credentialName: 'configmap://other/ca'}}",
+            ["trafficPolicy.tls.credentialName"],
+        ),
+        ("host: a\ntrafficPolicy: {tls: {mode: SIMPLE, credentialName: 'configmap://default/ca'}}", []),
         ("host: a\nworkloadSelector: {matchLabels: {a: '*'}}", ["workloadSelector.matchLabels.a"]),
     ],
 )
@@ -85,8 +91,8 @@ def test_broken_rules(spec, expected):
             ["tls.caCertificates"],
         ),
         (
-            "{portLevelSettings: [{tls: {mode: DISABLE}}, {port: {number: 70000}}]}",
-            ["portLevelSettings[0].port", "portLevelSettings[1].port.number"],
+            "{portLevelSettings: [{tls: {mode: DISABLE}}, {port: {number: 80}}]}",
+            ["portLevelSettings[0].port", "portLevelSettings[1]"],
         ),
         (
             "{tunnel: {protocol: GET, targetHost: '', targetPort: 0}, proxyProtocol: {}}",

@@ -70,7 +70,13 @@ def broken(rule):
             "route: [{destination: {host: 'a*b'}, headers: {request: {remove: ['']}}}]",
             ["route[0].destination.host", "route[0].headers.request.remove[0]"],
         ),
-        ("route: [{destination: {host: 10.0.0.1}}]", []),
+        ("route: [{destination: {host: 10.0.0.1}}]", ["route[0].destination.host"]),
+        ("match: [{headers: {':path': {exact: a}}}], route: [{destination: {host: r}}]", []),
+        (
+            "match: [{headers: {':other': {exact: a}, '@request.auth.claims': {exact: a}}}], "
+            "route: [{destination: {host: r}}]",
+            ['match[0].headers[":other"]', 'match[0].headers["@request.auth.claims"]'],
+        ),
     ],
 )
 def test_rules(rule, expected):

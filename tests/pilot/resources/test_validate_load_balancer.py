@@ -47,9 +47,12 @@ def broken(balancer):
             ],
         ),
         (
-            "{localityLbSetting: {distribute: [{from: a/*, to: {a/b: 50, a/*: 50}}, {from: a/c, to: {'*': 100}}]}}",
-            ['localityLbSetting.distribute[0].to["a/*"]', "localityLbSetting.distribute[1].from"],
+            "{localityLbSetting: {distribute: [{from: a/*, to: {a/b: 50, a/*: 50}}, "
+            "{from: a/c, to: {c: 50, c/d: 50}}]}}",
+            ["localityLbSetting.distribute[1].from", 'localityLbSetting.distribute[1].to["c/d"]'],
         ),
+        ("{localityLbSetting: {distribute: [{from: 'a//b', to: {b: 100}}]}}", ["localityLbSetting.distribute[0].from"]),
+        ("{localityLbSetting: {distribute: [{from: a/b, to: {b: 100}}, {from: a/*, to: {b: 100}}]}}", []),
         ("{localityLbSetting: {distribute: [{from: '*/a', to: {b: 100}}]}}", ["localityLbSetting.distribute[0].from"]),
         (
             "{localityLbSetting: {failover: [{from: a, to: a}, {from: a/b, to: 'c*'}]}}",
@@ -60,8 +63,7 @@ def broken(balancer):
             ],
         ),
         (
-            "{localityLbSetting: {failover: [{from: a, to: b}], failoverPriority: [x, "
-            "topology.kubernetes.io/region=a]}}",
+            "{localityLbSetting: {failover: [{from: a, to: b}], failoverPriority: [x, topology.kubernetes.io/region]}}",
             ["localityLbSetting.failoverPriority[1]"],
         ),
         (

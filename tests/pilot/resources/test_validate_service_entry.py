@@ -75,8 +75,8 @@ def test_doubtful_entries():
         "workloadSelector.labels",
         "workloadSelector",
     ]
-    tcp = "hosts: [a.b, c.d]\nresolution: DNS\nports: [{number: 1, name: t, protocol: TCP}]"
-    assert warnings("ServiceEntry", tcp) == ["ports[0]", "hosts"]
+    tcp = "hosts: [a.b]\nresolution: DNS\nports: [{number: 1, name: t, protocol: TCP}]"
+    assert warnings("ServiceEntry", tcp) == ["ports[0]"]
     assert warnings("ServiceEntry", "hosts: [a.b]\nresolution: STATIC\nendpoints: [{network: n}]\n" + HTTP) == [
         "endpoints[0].address"
     ]

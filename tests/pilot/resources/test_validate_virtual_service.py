@@ -48,6 +48,16 @@ ROUTE = "http: [{route: [{destination: {host: r}}]}]\n"
             "route: [{destination: {host: r}}]}]",
             ['http[0].match[0].headers["@request.auth.claims.x"]'],
         ),
+        (
+            "hosts: [r]\ngateways: [mesh, gw]\nhttp: [{match: [{gateways: [gw], "
+            "withoutHeaders: {'@request.auth.claims[x]': {exact: y}}}], route: [{destination: {host: r}}]}]",
+            ['http[0].match[0].withoutHeaders["@request.auth.claims[x]"]'],
+        ),
+        (
+            "hosts: [a.com]\ngateways: [mesh]\n"
+            "tls: [{match: [{sniHosts: [outbound_.80_._.a.com]}], route: [{destination: {host: r}}]}]",
+            ["tls[0].match[0].sniHosts[0]"],
+        ),
     ],
 )
 def test_broken_rules(spec, expected):

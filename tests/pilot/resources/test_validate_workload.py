@@ -1,4 +1,3 @@
-
 from tests.pilot.faults import warnings
 
 
