@@ -16,7 +16,7 @@ BENCH ?=
 COMPILED := .bench/compiled
 PACKED := $(shell find mesh agent pilot examples/bookstore -type f -not -name '*.pyc') pyproject.toml hatch_build.py README.md
 
-.PHONY: help demo test lint format coverage wheel bench conformance fuzz soak golden docs clean
+.PHONY: help demo test lint format coverage wheel bench conformance fuzz soak golden supported docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -85,6 +85,9 @@ soak: $(VENV)/.dev ## a gateway under load for SECONDS_LONG seconds: no task, so
 golden: $(VENV)/.dev ## rewrite the golden snapshots; look at the difference before you commit it
 	UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests/golden -q
 	@git --no-pager diff --stat -- tests/golden 2>/dev/null || true
+
+supported: $(VENV)/.dev ## rewrite docs/supported.md: every field that is served or reported
+	$(BIN)/python -m tests.docs.supported
 
 docs: $(VENV)/.dev ## run every command of the documentation and resolve its links
 	$(BIN)/python -m pytest tests/docs -q

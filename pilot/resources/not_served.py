@@ -22,14 +22,33 @@ class Unserved(NamedTuple):
     when: Callable[[Any], bool] | None = None
 
 
-def _is(*words: str) -> Callable[[Any], bool]:
-    return lambda value: str(value).upper() in words
+class _Is:
+    """Values that are not served, whatever their case; str() names them."""
+
+    def __init__(self, *words: str) -> None:
+        self._words = words
+
+    def __call__(self, value: Any) -> bool:
+        return str(value).upper() in self._words
+
+    def __str__(self) -> str:
+        return ", ".join(self._words)
 
 
-def _starts(*prefixes: str) -> Callable[[Any], bool]:
-    return lambda value: str(value).upper().startswith(prefixes)
+class _Starts:
+    """Values that are not served, by how they begin; str() names them."""
+
+    def __init__(self, *prefixes: str) -> None:
+        self._prefixes = prefixes
+
+    def __call__(self, value: Any) -> bool:
+        return str(value).upper().startswith(self._prefixes)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{prefix.lower()}*" for prefix in self._prefixes)
 
 
+_is, _starts = _Is, _Starts
 _UNKNOWN = "it is not known: an ALLOW alternative with it never matches, a DENY one matches without it"
 _OPAQUE = "sidecars relay connections by the service's own address; gateways act on it"
 _SIMPLE_LB = "the default load balancer (LEAST_REQUEST) chooses"
