@@ -98,7 +98,7 @@ def _check_blocks(policy: TrafficPolicy | PortTrafficPolicy, meta: ObjectMeta, p
 
 
 def _check_tunnel(tunnel: TunnelSettings, path: Path, report: Report) -> None:
-    if tunnel.protocol.upper() not in ("", "CONNECT", "POST"):
+    if tunnel.protocol not in ("", "CONNECT", "POST"):
         report((*path, "protocol"), f"{tunnel.protocol} is not a tunnel protocol", "write CONNECT or POST")
     if not is_host_address(tunnel.target_host):
         report((*path, "targetHost"), f'"{tunnel.target_host}" is not a host', "write a host name or an address")

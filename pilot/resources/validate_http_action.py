@@ -7,7 +7,7 @@ from http import HTTPStatus
 from pilot.resources.decode import nearest
 from pilot.resources.names import header_fault, port_fault
 from pilot.resources.report import Report
-from pilot.resources.rules import check_duration, check_regex, tell
+from pilot.resources.rules import check_duration, check_one_of, check_regex, tell
 from pilot.resources.virtual_service import (
     CorsPolicy,
     FaultAbort,
@@ -188,6 +188,7 @@ def check_cors(cors: CorsPolicy | None, path: Path, report: Report) -> None:
         return
     for index, origin in enumerate(cors.allow_origins):
         here = (*path, "allowOrigins", index)
+        check_one_of(origin, ("exact", "prefix", "regex"), here, report)
         if not (origin.exact or origin.prefix or origin.regex):
             report(here, "an origin needs exact, prefix or regex", 'write for example {exact: "https://example.com"}')
         elif origin.regex is not None:

@@ -34,8 +34,9 @@ def validate(spec: ServiceEntry, meta: ObjectMeta, report: Report) -> None:
         if spec.endpoints:
             report((*root, "workloadSelector"), "cannot stand beside endpoints", "keep one of them")
         check_selector(spec.workload_selector.labels, (*root, "workloadSelector", "labels"), report)
-        if spec.resolution == "NONE":
-            report.warn((*root, "workloadSelector"), "has no effect with resolution NONE", "write resolution: STATIC")
+        if spec.resolution != "STATIC":
+            what = f"has no effect with resolution {spec.resolution}"
+            report.warn((*root, "workloadSelector"), what, "write resolution: STATIC")
     _RESOLUTIONS[spec.resolution](spec, root, report)
     for index, endpoint in enumerate(spec.endpoints):
         _check_endpoint(endpoint, spec, (*root, "endpoints", index), report)
@@ -108,7 +109,7 @@ def _check_static(spec: ServiceEntry, root: Path, report: Report) -> None:
 def _check_dns(spec: ServiceEntry, root: Path, report: Report) -> None:
     if spec.resolution == "DNS_ROUND_ROBIN" and len(spec.endpoints) > 1:
         report((*root, "endpoints"), "DNS_ROUND_ROBIN takes one endpoint", "write resolution: DNS")
-    if not spec.endpoints and spec.workload_selector is None:
+    if not spec.endpoints:
         for index, host in enumerate(spec.hosts):
             if "*" in host:
                 report((*root, "hosts", index), f"{host} cannot be looked up", "name endpoints, or a host")
@@ -116,7 +117,7 @@ def _check_dns(spec: ServiceEntry, root: Path, report: Report) -> None:
         here = (*root, "endpoints", index, "address")
         if endpoint.address.startswith("unix://"):
             report(here, "a unix socket does not go with DNS", "write resolution: STATIC")
-        elif endpoint.address and not is_ip(endpoint.address):
+        elif (endpoint.address or endpoint.network) and not is_ip(endpoint.address):
             tell(report, here, domain_fault(endpoint.address))
 
 

@@ -94,6 +94,7 @@ def test_broken_rules(spec, expected):
             "{portLevelSettings: [{tls: {mode: DISABLE}}, {port: {number: 80}}]}",
             ["portLevelSettings[0].port", "portLevelSettings[1]"],
         ),
+        ("{tunnel: {protocol: connect, targetHost: a.b, targetPort: 1}}", ["tunnel.protocol"]),
         (
             "{tunnel: {protocol: GET, targetHost: '', targetPort: 0}, proxyProtocol: {}}",
             ["tunnel.protocol", "tunnel.targetHost", "tunnel.targetPort", "proxyProtocol"],

@@ -76,11 +76,12 @@ def test_a_prefix_to_rewrite_needs_a_prefix_matched():
         ),
         (f"fault: {{abort: {{http2Error: x, percentage: {{value: 1}}}}}}, {TO}", ["fault.abort.http2Error"]),
         (
-            f"corsPolicy: {{allowOrigins: [{{}}, {{regex: '['}}], allowMethods: [get], "
+            f"corsPolicy: {{allowOrigins: [{{}}, {{regex: '['}}, {{exact: a, regex: b}}], allowMethods: [get], "
             f"allowHeaders: ['a b'], maxAge: 1500ms}}, {TO}",
             [
                 "corsPolicy.allowOrigins[0]",
                 "corsPolicy.allowOrigins[1].regex",
+                "corsPolicy.allowOrigins[2].regex",
                 "corsPolicy.allowMethods[0]",
                 "corsPolicy.allowHeaders[0]",
                 "corsPolicy.maxAge",

@@ -45,6 +45,10 @@ HTTP = "ports: [{number: 80, name: http, protocol: HTTP}]\n"
             ["endpoints[0].ports.http", "endpoints[0].ports.other", "endpoints[0].labels.a"],
         ),
         ("hosts: ['*.a.b']\nresolution: DNS\n" + HTTP, ["hosts[0]"]),
+        ("hosts: ['*.a.b']\nresolution: DNS\nworkloadSelector: {labels: {a: b}}\n" + HTTP, ["hosts[0]"]),
+        ("hosts: [a.b]\nresolution: DNS\nendpoints: [{network: n}]\n" + HTTP, ["endpoints[0].address"]),
+        ("hosts: [a.b, c.d]\nresolution: STATIC\nports: [{number: 1, name: t, protocol: TCP}]", ["hosts"]),
+        ("hosts: [a.b, c.d]\nports: [{number: 1, name: t, protocol: TCP}]", []),
         ("hosts: ['*.a.b']\nresolution: DNS\nendpoints: [{address: '*.c'}]\n" + HTTP, ["endpoints[0].address"]),
         ("hosts: [a.b]\nresolution: DNS\nendpoints: [{address: 'unix:///a'}]\n" + HTTP, ["endpoints[0].address"]),
         (
