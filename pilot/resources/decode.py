@@ -145,7 +145,7 @@ def _sized(convert: Convert, least: int, most: int | None, pattern: str | None) 
         elif most is not None and size > most:
             report(path, f"has {size} {_unit(value)}, over the limit of {most}", "shorten it")
         elif isinstance(value, str) and not form.search(value):
-            report(path, f'"{value}" has not the form that is wanted', f"write what {pattern} matches")
+            report(path, f'"{value}" does not have the form that is wanted', f"write what {pattern} matches")
         return convert(value, path, report)
 
     return check

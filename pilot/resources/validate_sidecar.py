@@ -23,7 +23,8 @@ from pilot.resources.rules import check_selector, check_unix_address, tell
 from pilot.resources.sidecar import EgressListener, IngressListener, OutboundTrafficPolicy, Sidecar, SidecarPort
 from pilot.resources.validate_connection_pool import check_connection_pool
 from pilot.resources.validate_http_route import check_destination
-from pilot.resources.validate_istio_gateway import HTTP, PROTOCOLS, TLS, check_server_tls
+from pilot.resources.validate_istio_gateway import HTTP, TLS, check_server_tls
+from pilot.resources.validate_service_entry import PROTOCOLS
 from pilot.resources.yaml import Path
 
 _ENDPOINT: Final = re.compile(r"(?:127\.0\.0\.1|0\.0\.0\.0|\[::1\]|\[::\]|):(?P<port>[^:]*)\Z")

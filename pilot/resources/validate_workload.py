@@ -19,16 +19,16 @@ def validate(spec: WorkloadEntry, meta: ObjectMeta, report: Report) -> None:
             report.warn(here, f"no address in network {spec.network}", "give the address")
         else:
             report(here, "is required", "give an IP address, a host name or unix:///path")
-    elif spec.address.startswith("unix://"):
-        check_unix_address(spec.address, here, report)
-        if spec.ports:
-            report((*root, "ports"), "a unix socket has no ports", "remove it")
-    elif not is_ip(spec.address) and tell(report, here, domain_fault(spec.address)):
-        return
+    elif not spec.address.startswith("unix://") and not is_ip(spec.address):
+        tell(report, here, domain_fault(spec.address))
     check_template(spec, root, report)
 
 
 def check_template(spec: WorkloadEntry, path: Path, report: Report) -> None:
     """The part that an entry and a group's template share."""
+    if spec.address.startswith("unix://"):
+        check_unix_address(spec.address, (*path, "address"), report)
+        if spec.ports:
+            report((*path, "ports"), "a unix socket has no ports", "remove it")
     check_port_map(spec.ports, (*path, "ports"), report)
     check_labels(spec.labels, (*path, "labels"), report)

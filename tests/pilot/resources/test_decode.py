@@ -174,7 +174,7 @@ def test_lengths_and_forms():
         ("spec.items", "has 2 members, over the limit of 1", "shorten it"),
     ]
     assert run({"word": "A", "items": [""]}, Sized)[1] == [
-        ("spec.word", '"A" has not the form that is wanted', "write what ^[a-z]*$ matches"),
+        ("spec.word", '"A" does not have the form that is wanted', "write what ^[a-z]*$ matches"),
         ("spec.items.0", "is empty", "give it a value, or remove it"),
     ]
     assert [f[0] for f in run({"word": 1, "items": "a"}, Sized)[1]] == ["spec.word", "spec.items"]

@@ -85,6 +85,7 @@ def test_ingress(listener, expected):
         ("hosts: [/]", ["hosts[0]", "hosts[0]"]),
         ("hosts: [ns/short, ns/*a.com, ns/a..b, ns_1/a.b, '~Ns_1/*']", [f"hosts[{n}]" for n in range(5)]),
         ("hosts: ['*/*'], port: {number: 0, protocol: HTTP}, bind: unix:///run/out.sock, captureMode: NONE", []),
+        ("hosts: ['*/*'], port: {number: 15080, protocol: HTTP_PROXY}", []),
         ("hosts: ['*/*'], port: {number: 0, protocol: HTTP}", ["bind"]),
         ("hosts: ['*/*'], port: {number: 0}, bind: unix:///a, captureMode: IPTABLES", ["captureMode"]),
         ("hosts: ['*/*'], port: {number: 80}, bind: unix:///a", ["bind"]),

@@ -39,6 +39,7 @@ def test_entries(spec, expected):
             ["probe.httpGet.scheme", "probe.httpGet.httpHeaders[0].name"],
         ),
         ("template: {ports: {a: 0}}\nmetadata: {labels: {a: '-'}}", ["template.ports.a", "metadata.labels.a"]),
+        ("template: {address: 'unix:///a', ports: {b: 1}}", ["template.ports"]),
         ("template: {serviceAccount: s}\nprobe: {tcpSocket: {port: 1}}", []),
     ],
 )
